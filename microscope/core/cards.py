@@ -1,0 +1,39 @@
+"""What is known of an open model or SAE: facts for the window, no weights."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """An open language model."""
+
+    name: str
+    source: str
+    architecture: str
+    n_layers: int
+    d_model: int
+    n_vocabulary: int
+    context_length: int
+    n_parameters: int
+    dtype: str
+    device: str
+    has_chat_template: bool = False
+    is_exact: bool = True
+    """Whether the last lens row equalled the model's own output when it was loaded."""
+    remark: str = ""
+    """A sentence for the user when something about the model deserves a warning."""
+
+
+class SaeCard(msgspec.Struct, frozen=True):
+    """An open SAE. `name` is what clamps and readings call it; `site` is where it reads."""
+
+    name: str
+    source: str
+    site: str
+    architecture: str
+    n_features: int
+    d_in: int
+    is_folded: bool = True
+    """Whether decoder rows were scaled to length 1 (and activations to match)."""
+    remark: str = ""

@@ -1,0 +1,51 @@
+"""Errors that the user can act on.
+
+The text of each is one or two sentences that say what is wrong, where, and what to do; it is
+shown as it stands, in the panel it concerns or on the command line, and never as a traceback.
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something that the user can put right; `str(error)` is written for them."""
+
+
+class ModelUnreadable(UserError):
+    """A folder or hub id that does not hold a model we can open."""
+
+
+class SaeUnreadable(UserError):
+    """A file or folder that does not hold an SAE we can open."""
+
+
+class SaeMismatch(UserError):
+    """An SAE that was made for another model than the open one."""
+
+
+class PromptRejected(UserError):
+    """A prompt that is empty or longer than the model's context."""
+
+
+class ClampRejected(UserError):
+    """A clamp that names no open SAE, or no feature of it, or a value that is no number."""
+
+
+class SamplerRejected(UserError):
+    """A sampler setting outside its range."""
+
+
+class NotReady(UserError):
+    """A request that needs an open model when none is open."""
+
+
+class GenerationStopped(UserError):
+    """The logits are no longer finite, so there is no next token to choose."""
+
+
+class EngineUnavailable(UserError):
+    """The engine process cannot be started, or died too often in a row."""
+
+
+class ProtocolError(Exception):
+    """The other end of the pipe sent something that is not a frame of ours."""

@@ -1,0 +1,21 @@
+"""What is known of a feature beyond its weights: label, maximum, density."""
+
+from __future__ import annotations
+
+import msgspec
+
+from microscope.core.features import FeatureId
+
+
+class FeaturePage(msgspec.Struct, frozen=True):
+    """What a corpus has told of one feature. `max_activation` 0 means not known.
+
+    `label_score` is F1 on held-out text where the source measured it.
+    """
+
+    feature: FeatureId
+    label: str = ""
+    label_score: float | None = None
+    label_source: str = ""
+    max_activation: float = 0.0
+    density: float | None = None

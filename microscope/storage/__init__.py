@@ -1,0 +1,1 @@
+"""Paths, settings and what is kept on disk. No torch, no Qt."""

@@ -1,0 +1,1 @@
+"""Starts, watches, restarts and talks to the engine process. No Qt, no torch."""
