@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+SPECIMEN = "specimen"
+"""What the bundled model is called wherever a model is named."""
+
 
 class ModelCard(msgspec.Struct, frozen=True):
     """An open language model."""

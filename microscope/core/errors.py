@@ -47,5 +47,13 @@ class EngineUnavailable(UserError):
     """The engine process cannot be started, or died too often in a row."""
 
 
+class FileNotWritten(UserError):
+    """A file that could not be written; what stood there before still stands."""
+
+
+class InstallationBroken(UserError):
+    """A part of the program itself is missing from where it was installed."""
+
+
 class ProtocolError(Exception):
     """The other end of the pipe sent something that is not a frame of ours."""

@@ -17,6 +17,9 @@ from microscope.core.prompts import Prompt, Sampler, Token
 
 PROTOCOL_VERSION = 1
 
+TOP_TOKENS = 10
+"""How many tokens a lens cell keeps."""
+
 Stream = Literal["baseline", "steered"]
 Slot = Literal["model", "saes", "read", "generate"]
 
@@ -49,7 +52,7 @@ class Read(Request, frozen=True, tag="read", kw_only=True):
 
     prompt: Prompt
     clamps: tuple[Clamp, ...] = ()
-    top: int = 10
+    top: int = TOP_TOKENS
     max_features: int = 64
 
 
@@ -172,17 +175,17 @@ class FeaturesRead(Event, frozen=True, tag="features_read", kw_only=True):
     norm: np.ndarray  # float32 (n_tokens,), |x|
 
 
-class TokenWritten(Event, frozen=True, tag="token_written", kw_only=True):
-    """One new token; `position` counts from 0 at the first written token.
+class TextWritten(Event, frozen=True, tag="text_written", kw_only=True):
+    """New tokens from `position` on, which counts from 0 at the first written token.
 
-    `probability` is the softmax weight that the model gave the token (with the clamps in
-    force, before the sampler).
+    `probabilities` are the softmax weights that the model gave the tokens (with the clamps
+    in force, before the sampler).
     """
 
     stream: Stream
     position: int
-    token: Token
-    probability: float
+    tokens: tuple[Token, ...]
+    probabilities: tuple[float, ...]
 
 
 class KlMeasured(Event, frozen=True, tag="kl_measured", kw_only=True):
@@ -216,7 +219,7 @@ AnyEvent = (
     | PromptTokenised
     | LensRead
     | FeaturesRead
-    | TokenWritten
+    | TextWritten
     | KlMeasured
     | RunFinished
     | RunFailed

@@ -19,3 +19,17 @@ class FeaturePage(msgspec.Struct, frozen=True):
     label_source: str = ""
     max_activation: float = 0.0
     density: float | None = None
+
+
+class Demo(msgspec.Struct, frozen=True):
+    """A demonstration that is known to work: what to type, what to hold, what to watch.
+
+    `value` is in activation units; `max_activation` is the feature's largest one.
+    """
+
+    prompt: str
+    feature: FeatureId
+    value: float
+    label: str = ""
+    max_activation: float = 0.0
+    note: str = ""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from microscope.core.messages import FeaturesRead, LensRead
+    from microscope.core.prompts import Token
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,7 @@ class LensReading:
     """The lens at every site and token; -1 ids and NaN where a cell is not filled yet."""
 
     sites: tuple[str, ...]
+    tokens: tuple[Token, ...]
     ids: np.ndarray  # int32 (n_sites, n_tokens, top)
     p: np.ndarray  # float32 (n_sites, n_tokens, top)
     logsumexp: np.ndarray  # float32 (n_sites, n_tokens)
@@ -29,11 +31,12 @@ class LensReading:
     texts: Mapping[int, str]
 
     @classmethod
-    def empty(cls, sites: tuple[str, ...], n_tokens: int, top: int) -> LensReading:
+    def empty(cls, sites: tuple[str, ...], tokens: tuple[Token, ...], top: int) -> LensReading:
         """A reading with no cell filled."""
-        cells = (len(sites), n_tokens)
+        cells = (len(sites), len(tokens))
         return cls(
             sites,
+            tokens,
             np.full((*cells, top), -1, np.int32),
             np.full((*cells, top), np.nan, np.float32),
             np.full(cells, np.nan, np.float32),
@@ -44,7 +47,7 @@ class LensReading:
     @property
     def n_tokens(self) -> int:
         """How many columns there are."""
-        return int(self.ids.shape[1])
+        return len(self.tokens)
 
     def with_cells(self, piece: LensRead) -> LensReading:
         """This reading with a rectangle of cells filled."""

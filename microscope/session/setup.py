@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from microscope.core.cards import SPECIMEN
 from microscope.core.features import Clamp
 from microscope.core.prompts import Prompt, Sampler
-
-SPECIMEN = "specimen"
 
 
 class Setup(msgspec.Struct, frozen=True):
