@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import sys
+from time import monotonic
+from typing import TYPE_CHECKING, cast
 
+from PySide6.QtCore import QCoreApplication, QEventLoop, QTimer
+from PySide6.QtWidgets import QApplication
+
+from microscope.core.cards import SPECIMEN
 from microscope.session.controller import Controller
 from microscope.session.session import Session
+from microscope.storage.shelf import has_specimen, specimen_folder
 from microscope.views.bridge import GuiThreadBridge
 from microscope.views.main_window import MainWindow
+from microscope.views.theme import apply_theme
 from microscope.workers.engine_worker import EngineWorker
+from microscope.workers.specimen_builder import SpecimenBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from microscope.session.setup import Setup
     from microscope.session.shelf import Shelf
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 0.25
+
+
+def application(theme: str = "dark", text_scale: float = 1.0) -> QApplication:
+    """The one `QApplication`, in the given look."""
+    app = cast("QApplication", QApplication.instance() or QApplication(sys.argv[:1]))
+    QCoreApplication.setApplicationName("Microscope")
+    apply_theme(app, theme, text_scale)
+    return app
 
 
 class Microscope:
@@ -29,6 +51,7 @@ class Microscope:
         layout: bytes | None = None,
     ) -> None:
         self.session = Session(setup=setup)
+        self._builder: SpecimenBuilder | None = None
         self.bridge = GuiThreadBridge()
         self.worker = EngineWorker(self.bridge.post, engine_command)
         self.controller = Controller(self.session, self.worker, shelf)
@@ -37,10 +60,45 @@ class Microscope:
 
     def start(self) -> None:
         """Start the engine; the window is usable before it is ready."""
-        self.worker.start()
+        if self.session.setup.model == SPECIMEN and not has_specimen():
+            self._builder = SpecimenBuilder(
+                specimen_folder(), self.bridge.post, self.worker.start
+            )
+            self._builder.start()
+        else:
+            self.worker.start()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that was asked for is on screen, or has failed for good."""
+        session = self.session
+        return session.engine.status in ("ready", "lost") and not (
+            session.is_reading or session.is_writing
+        )
+
+    def wait_until_idle(self, patience_s: float) -> None:
+        """Let events in until the engine has nothing left to do, or patience ends."""
+        deadline = monotonic() + patience_s
+        while not self.is_idle and monotonic() < deadline:
+            _process_events()
+
+    def settle(self) -> None:
+        """Let panels that wait a frame before they paint catch up."""
+        deadline = monotonic() + SETTLE_S
+        while monotonic() < deadline:
+            _process_events()
 
     def close(self) -> None:
         """End the engine and the window, in that order."""
+        if self._builder:
+            self._builder.close()
         self.worker.close()
         self.window.close()
         self.window.deleteLater()
+
+
+def _process_events() -> None:
+    """Let Qt work for a moment without spinning."""
+    loop = QEventLoop()
+    QTimer.singleShot(10, loop.quit)
+    loop.exec()

@@ -55,5 +55,13 @@ class InstallationBroken(UserError):
     """A part of the program itself is missing from where it was installed."""
 
 
+class NoDisplay(UserError):
+    """There is no screen to open a window on."""
+
+
+class RunNotFinished(UserError):
+    """A run that was waited for did not end."""
+
+
 class ProtocolError(Exception):
     """The other end of the pipe sent something that is not a frame of ours."""
