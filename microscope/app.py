@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
     from microscope.session.setup import Setup
     from microscope.session.shelf import Shelf
+    from microscope.views.theme import ThemeName
 
 log = logging.getLogger(__name__)
 
 SETTLE_S = 0.25
 
 
-def application(theme: str = "dark", text_scale: float = 1.0) -> QApplication:
+def application(theme: ThemeName = "dark", text_scale: float = 1.0) -> QApplication:
     """The one `QApplication`, in the given look."""
     app = cast("QApplication", QApplication.instance() or QApplication(sys.argv[:1]))
     QCoreApplication.setApplicationName("Microscope")
@@ -90,6 +91,8 @@ class Microscope:
 
     def close(self) -> None:
         """End the engine and the window, in that order."""
+        # What the engine still says on its way out must not reach widgets that are gone.
+        self.bridge.arrived.disconnect(self.controller.apply)
         if self._builder:
             self._builder.close()
         self.worker.close()

@@ -14,6 +14,12 @@ import threading
 import pytest
 
 
+def pytest_collection_finish():
+    """What was imported stays: later collections need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(request):
     """Fail a test that leaves a thread, a process or a top-level widget behind."""
@@ -24,7 +30,7 @@ def _nothing_left_behind(request):
     yield
     if app:
         app.sendPostedEvents(None, 52)  # QEvent.DeferredDelete
-    gc.collect()
+    gc.collect()  # a forgotten generator or widget must not outlive its test
     left = [t.name for t in threading.enumerate() if t not in threads_before]
     assert not left, f"threads left running: {left}"
     assert not multiprocessing.active_children()

@@ -40,3 +40,7 @@ class SaeCard(msgspec.Struct, frozen=True):
     is_folded: bool = True
     """Whether decoder rows were scaled to length 1 (and activations to match)."""
     remark: str = ""
+    site_out: str = ""
+    """Where a transcoder's features write; empty where that is `site`, as in every SAE."""
+    d_out: int = 0
+    """The width of what is written there; 0 where it is `d_in`."""

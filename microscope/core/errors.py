@@ -63,5 +63,9 @@ class RunNotFinished(UserError):
     """A run that was waited for did not end."""
 
 
+class StoreUnreadable(UserError):
+    """A file of feature pages that is missing, damaged, foreign or from a newer version."""
+
+
 class ProtocolError(Exception):
     """The other end of the pipe sent something that is not a frame of ours."""

@@ -41,10 +41,14 @@ def read(model: LanguageModel, saes: Mapping[str, Sae], request: Read) -> Genera
     ids = model.tokenise(request.prompt)
     yield PromptTokenised(run_id=request.run_id, tokens=tuple(map(model.token, ids)))
     clamp_set = ClampSet.of(request.clamps, saes)
-    residuals = trace(model, ids, clamp_set, [sae.card.site for sae in saes.values()])
+    residuals = trace(model, ids, clamp_set, _sites_of(saes))
     yield from _lens_events(model, residuals, request)
     for name, sae in saes.items():
-        yield from _feature_events(name, sae, residuals[sae.card.site], request)
+        yield from _feature_events(name, sae, residuals, request)
+
+
+def _sites_of(saes: Mapping[str, Sae]) -> list[str]:
+    return [site for sae in saes.values() for site in sae.sites]
 
 
 @torch.inference_mode()
@@ -86,7 +90,7 @@ def _lens_events(
             p=cells.p.reshape(*shape, -1),
             logsumexp=cells.logsumexp.reshape(shape),
             entropy=cells.entropy.reshape(shape),
-            texts={token: model.token(token).text for token in set(cells.ids.flat)},
+            texts={token: model.token(token).text for token in set(cells.ids.ravel().tolist())},
         )
 
 
@@ -103,10 +107,11 @@ def rectangles(n_sites: int, n_tokens: int) -> Iterator[tuple[int, int, int, int
 
 
 def _feature_events(
-    name: str, sae: Sae, residual: Tensor, request: Read
+    name: str, sae: Sae, residuals: Mapping[str, Tensor], request: Read
 ) -> Iterator[FeaturesRead]:
-    for first in range(0, residual.shape[0], TOKENS_PER_STEP):
-        found = sae.strongest(residual[first : first + TOKENS_PER_STEP], request.max_features)
+    for first in range(0, len(residuals[sae.card.site]), TOKENS_PER_STEP):
+        tokens = slice(first, first + TOKENS_PER_STEP)
+        found = sae.read(residuals, tokens, request.max_features)
         yield FeaturesRead(
             run_id=request.run_id,
             sae=name,

@@ -71,7 +71,9 @@ class Writer:
         baseline = self._baseline_of(ids, request)
         if baseline.written:
             yield self._event(request.run_id, "baseline", 0, baseline.written)
-        steered = self._steered_events(ids, clamp_set, request) if clamp_set else iter(())
+        # A clamp that happens to change nothing is still one: its text is written and sent.
+        has_clamps = any(not clamp.is_muted for clamp in request.clamps)
+        steered = self._steered_events(ids, clamp_set, request) if has_clamps else iter(())
         yield from alternately(steered, self._baseline_events(baseline, request.run_id))
 
     def _baseline_of(self, ids: Sequence[int], request: Generate) -> Baseline:

@@ -171,15 +171,15 @@ def heat(lens: LensReading, colour: HeatColour, n_vocabulary: int) -> np.ndarray
     value, ln(n_vocabulary).
     """
     if colour == "probability":
-        return np.clip(lens.p[:, :, 0], 0, 1)
-    return np.clip(lens.entropy / math.log(max(n_vocabulary, 2)), 0, 1)
+        return np.asarray(np.clip(lens.p[:, :, 0], 0, 1))
+    return np.asarray(np.clip(lens.entropy / math.log(max(n_vocabulary, 2)), 0, 1))
 
 
 def shades(values: np.ndarray) -> np.ndarray:
     """Rows of a 256-entry colour table, uint8: 0 where NaN, else 1 to 255."""
     missing = np.isnan(values)
     steps = np.rint(1 + 254 * np.where(missing, 0, values))
-    return np.where(missing, 0, steps).astype(np.uint8)
+    return np.asarray(np.where(missing, 0, steps), np.uint8)
 
 
 def is_filled(lens: LensReading, token: int, site: int) -> bool:
@@ -256,9 +256,7 @@ def ranked_features(
     return every.taken(np.argsort(-every.activation, kind="stable"))
 
 
-def _strongest(
-    reading: FeatureReading, positions: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _strongest(reading: FeatureReading, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     inside = positions[(positions >= 0) & (positions < len(reading.indices))].astype(np.intp)
     indices = reading.indices[inside].reshape(-1)
     values = reading.activations[inside].reshape(-1)
@@ -333,9 +331,7 @@ class ClampScale(NamedTuple):
     ticks: tuple[float, ...]
 
 
-def largest_activation(
-    readings: Mapping[str, FeatureReading], feature: FeatureId
-) -> float:
+def largest_activation(readings: Mapping[str, FeatureReading], feature: FeatureId) -> float:
     """The feature's largest activation in the prompt; 0 when it is not on."""
     reading = readings.get(feature.sae)
     if reading is None:

@@ -17,6 +17,7 @@ from microscope.core.errors import ProtocolError
 from microscope.core.frames import read_event, write_frame
 from microscope.core.messages import (
     PROTOCOL_VERSION,
+    SLOTS,
     EngineLost,
     EngineReady,
     RunFinished,
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import BinaryIO
 
-    from microscope.core.messages import AnyEvent, AnyRequest
+    from microscope.core.messages import AnyEvent, AnyRequest, Slot
 
 log = logging.getLogger(__name__)
 
-MAX_DEATHS_IN_A_ROW = 3
+MAX_DEATHS_IN_A_ROW = 4
 STDERR_LINES_KEPT = 40
 
 
@@ -41,8 +42,8 @@ class EngineWorker:
     """Keeps one engine process alive and speaks with it in `core` messages.
 
     A process that dies is reported as `EngineLost` and started again, unless it died
-    `MAX_DEATHS_IN_A_ROW` times without finishing a run between. `on_event` is called on a
-    thread of the worker's.
+    `MAX_DEATHS_IN_A_ROW` times without finishing both a reading and a text between: then
+    what is asked for is what ends it. `on_event` is called on a thread of the worker's.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class EngineWorker:
         self._supervisor: threading.Thread | None = None
         self._deaths = 0
         self._is_closing = False
+        self._asked: dict[Slot, int] = {}
+        self._finished: set[Slot] = set()
 
     @property
     def pid(self) -> int | None:
@@ -75,6 +78,7 @@ class EngineWorker:
         """
         with self._lock:
             if self._connection:
+                self._asked[SLOTS.get(type(request), "model")] = request.run_id
                 self._connection.outbox.put(request)
 
     def restart(self) -> None:
@@ -106,6 +110,7 @@ class EngineWorker:
                 return
             with self._lock:
                 self._connection = connection
+                self._asked, self._finished = {}, set()
             if self._is_closing:  # closed while the process was being started
                 connection.end(0.0)
             reason = self._listen(connection)
@@ -129,7 +134,7 @@ class EngineWorker:
                 if isinstance(event, EngineReady) and event.protocol != PROTOCOL_VERSION:
                     raise ProtocolError(f"protocol {event.protocol}, not {PROTOCOL_VERSION}")
                 if isinstance(event, RunFinished):
-                    self._deaths = 0
+                    self._note_success(event)
                 self._on_event(event)
         except ProtocolError as error:
             log.exception("the engine speaks nonsense")
@@ -138,6 +143,15 @@ class EngineWorker:
         except (OSError, ValueError):
             log.exception("the pipe from the engine broke")
         return ""
+
+    def _note_success(self, event: RunFinished) -> None:
+        """Forgive earlier deaths once a reading and a text were finished."""
+        with self._lock:
+            self._finished |= {
+                slot for slot, run_id in self._asked.items() if run_id == event.run_id
+            }
+            if {"read", "generate"} <= self._finished:
+                self._deaths = 0
 
 
 def _obituary(code: int) -> str:

@@ -1,0 +1,204 @@
+"""Builds a network and its tokenizer from checked files. No code from the files is run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+from transformers.utils import logging as transformers_logging
+
+from microscope.core.errors import ModelUnreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+# What transformers raises for a file that it does not like; it has no error class of its own.
+_LIBRARY_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    ImportError,
+    RuntimeError,
+    StrictDataclassError,
+    SafetensorError,
+)
+
+
+def choose_device(device: str) -> torch.device:
+    """The device of a name; "auto" is CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        ModelUnreadable: the machine has no such device.
+    """
+    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
+    if device == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if has[kind]))
+    kind, _, index = device.partition(":")
+    is_known = has.get(kind, False) and (not index or index.isdecimal())
+    if not is_known or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
+        present = ", ".join(kind for kind, is_here in has.items() if is_here)
+        raise ModelUnreadable(f"There is no device {device!r} here. Choose from: {present}.")
+    return torch.device(device)
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
+    """The dtype of a name; "auto" is float32 on the CPU, elsewhere the checkpoint's own.
+
+    Raises:
+        ModelUnreadable: no dtype of that name can be used.
+    """
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    if dtype not in DTYPES:
+        raise ModelUnreadable(
+            f"A model cannot be opened as {dtype!r}. Choose auto, {', '.join(DTYPES)}."
+        )
+    return DTYPES[dtype]
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer in a folder.
+
+    Raises:
+        ModelUnreadable: its files are missing, damaged, or want code of their own.
+    """
+    with _quiet(), _named(f"The tokenizer in {folder} cannot be opened"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    if len(tokenizer) == 0:
+        raise ModelUnreadable(f"The tokenizer in {folder} is empty. Copy its files again.")
+    return tokenizer
+
+
+def load_network(
+    folder: Path, device: torch.device, dtype: torch.dtype | str
+) -> tuple[PreTrainedModel, str]:
+    """Load a decoder-only network for reading: eval mode, no gradients.
+
+    Returns the network and a sentence on weights left unused, empty where there are none.
+
+    Raises:
+        ModelUnreadable: no such architecture, weights that do not fit it, or too little memory.
+    """
+    with _quiet(), _named(f"The model in {folder} cannot be opened"):
+        config = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        _refuse_encoder(folder, config)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        network, info = loaded  # a pair, because of `output_loading_info`
+        _check_weights(folder, info)
+        network = network.to(device).eval().requires_grad_(False)
+    return network, _remark_on_unused(info)
+
+
+def _refuse_encoder(folder: Path, config: PreTrainedConfig) -> None:
+    kind = config.model_type
+    is_encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(
+        config, "is_decoder", False
+    )
+    if is_encoder or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        what = "an encoder" if is_encoder else "not a decoder-only language model"
+        raise ModelUnreadable(
+            f"The model in {folder} ({kind}) is {what}: it does not write text from left to "
+            "right. Open a decoder-only model such as GPT-2, Llama, Qwen or Gemma."
+        )
+
+
+def _check_weights(folder: Path, info: dict[str, Any]) -> None:
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelUnreadable(
+            f"The weights in {folder} lack {len(missing)} of the tensors that the model needs, "
+            f"such as {', '.join(missing[:3])}. Download the model again."
+        )
+    mismatched = sorted(str(key) for key in info["mismatched_keys"])
+    if mismatched:
+        raise ModelUnreadable(
+            f"The weights in {folder} do not have the shapes that config.json asks for: "
+            f"{mismatched[0]}. The two files do not belong together."
+        )
+
+
+def _remark_on_unused(info: dict[str, Any]) -> str:
+    unused = sorted(info["unexpected_keys"])
+    if not unused:
+        return ""
+    return f"Unused tensors in the files: {len(unused)}, such as {unused[0]}."
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Turn what the library raises into one sentence."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _too_large(what) from error
+    except _LIBRARY_ERRORS as error:
+        if "alloc" in str(error) and "memory" in str(error):
+            raise _too_large(what) from error
+        raise ModelUnreadable(f"{what}: {_first_words(error)}") from error
+
+
+def _too_large(what: str) -> ModelUnreadable:
+    return ModelUnreadable(
+        f"{what}: there is not enough memory. Choose a smaller model, dtype bfloat16, or "
+        "another device."
+    )
+
+
+def _first_words(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's progress bars, logs and warnings off the terminal."""
+    verbosity = transformers_logging.get_verbosity()
+    had_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

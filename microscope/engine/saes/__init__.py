@@ -1,0 +1,1 @@
+"""Sparse autoencoders: the mathematics, and one file for each published format."""

@@ -1,0 +1,155 @@
+"""Finding and opening SAEs on disk, whatever their format, and checking that they fit."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from microscope.core.errors import SaeMismatch, SaeUnreadable
+from microscope.core.sites import Site
+from microscope.engine.saes import archive
+from microscope.engine.saes.saelens import SAELENS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from microscope.core.cards import ModelCard, SaeCard
+    from microscope.engine.language_model import LanguageModel
+    from microscope.engine.saes.formats import SaeFormat
+    from microscope.engine.saes.sae import Sae
+
+FORMATS: tuple[SaeFormat, ...] = (SAELENS,)
+
+_SINGLE_FILES = archive.SUFFIXES | {".safetensors"}
+"""Files that may be a whole SAE each."""
+
+_MAX_DEPTH = 6
+_MAX_FOLDERS = 20_000
+
+
+def open_sae(source: str, model: LanguageModel, name: str | None = None) -> Sae:
+    """Open the SAE in a folder, its tensors on the model's device.
+
+    Args:
+        source: the SAE's folder or file, a file in its folder, or a folder with one SAE inside.
+        model: the open model that it has to fit.
+        name: what clamps and readings will call it; the name of its site by default.
+
+    Raises:
+        SaeUnreadable: there is no SAE, there are several, or it is damaged or of another kind.
+        SaeMismatch: it was made for a model of another width or depth.
+    """
+    path, sae_format = _the_only_one(source)
+    card = sae_format.outline(path)
+    _check_fit(card, model.card)
+    sae = sae_format.read(path, model.network.device)
+    renamed = msgspec.structs.replace(sae.card, name=name or card.name)
+    return replace(sae, card=renamed)
+
+
+def find_saes(source: str) -> list[str]:
+    """The SAEs at or below a path, layer 2 before layer 10; empty if there is none.
+
+    Raises:
+        SaeUnreadable: there is no such path.
+    """
+    return [str(path) for path, _ in _found(source)]
+
+
+def unique_name(name: str, taken: Collection[str]) -> str:
+    """`name`, or `name#2`, `name#3`, ... when it is taken."""
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}#{number}"
+    return candidate
+
+
+def _the_only_one(source: str) -> tuple[Path, SaeFormat]:
+    found = _found(source)
+    if not found:
+        raise SaeUnreadable(_why_nothing(source))
+    if len(found) > 1:
+        raise SaeUnreadable(
+            f"{source} holds {len(found)} SAEs. Choose one of them, for example {found[0][0]}."
+        )
+    return found[0]
+
+
+def _why_nothing(source: str) -> str:
+    path = Path(source).expanduser()
+    if path.is_file() and path.suffix in archive.SUFFIXES:
+        archive.members(path)  # a damaged archive has its own sentence
+    known = ", ".join(sae_format.name for sae_format in FORMATS)
+    return (
+        f"{source} holds no SAE that can be opened. Known formats: {known}. An SAE in SAELens "
+        "format, for example, is a folder with cfg.json and sae_weights.safetensors."
+    )
+
+
+def _found(source: str) -> list[tuple[Path, SaeFormat]]:
+    path = Path(source).expanduser()
+    if path.is_file():
+        return list(_around(path))[:1]
+    if not path.is_dir():
+        raise SaeUnreadable(f"There is no folder {source}.")
+    return sorted(_walk(path), key=lambda found: _natural_order(str(found[0])))
+
+
+def _around(file: Path) -> Iterator[tuple[Path, SaeFormat]]:
+    """What a file is, or what the folders around it are that it may be a part of."""
+    for place in (file, *file.parents[:2]):
+        known = _format_of(place)
+        if known is not None:
+            yield place, known
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, SaeFormat]]:
+    """What is of a known format; nothing is looked for inside such a folder, nor very deep."""
+    for n_seen, (path, below, files) in enumerate(os.walk(root)):
+        folder = Path(path)
+        known = _format_of(folder)
+        if known is not None:
+            yield folder, known
+        else:
+            yield from _single_files(folder, files)
+        is_deep = len(folder.parts) - len(root.parts) >= _MAX_DEPTH
+        if known is not None or is_deep or n_seen >= _MAX_FOLDERS:
+            below.clear()
+
+
+def _single_files(folder: Path, files: list[str]) -> Iterator[tuple[Path, SaeFormat]]:
+    for name in files:
+        path = folder / name
+        known = _format_of(path) if path.suffix in _SINGLE_FILES else None
+        if known is not None:
+            yield path, known
+
+
+def _format_of(path: Path) -> SaeFormat | None:
+    return next((known for known in FORMATS if known.recognises(path)), None)
+
+
+def _natural_order(text: str) -> list[tuple[int, str]]:
+    parts = re.findall(r"\d+|\D+", text)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _check_fit(sae: SaeCard, model: ModelCard) -> None:
+    layer = Site.parse(sae.site).layer
+    if sae.d_in != model.d_model:
+        raise SaeMismatch(
+            f"The SAE in {sae.source} reads a residual stream of width {sae.d_in}; that of "
+            f"{model.name} has width {model.d_model}. Open the model that it was made for."
+        )
+    if layer >= model.n_layers:
+        raise SaeMismatch(
+            f"The SAE in {sae.source} reads block {layer}; {model.name} has "
+            f"{model.n_layers} blocks, 0 to {model.n_layers - 1}. "
+            "Open the model that it was made for."
+        )

@@ -1,0 +1,117 @@
+"""One line about the state of things: engine, model, SAEs, exactness, speed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QStatusBar,
+    QWidget,
+)
+
+from microscope.session.derived import engine_line, exactness_line, model_line
+from microscope.views.notice import ElidedLabel
+from microscope.views.theme import current_theme
+
+if TYPE_CHECKING:
+    from microscope.core.cards import ModelCard, SaeCard
+    from microscope.session.session import EngineState, Session
+
+_EXACT_TIP = (
+    "Exact: when the model was opened, the top row of the heatmap equalled the model's own\n"
+    "output, so nothing is lost between the model and this picture of it."
+)
+_DOTS = {"ready": "good", "starting": "accent", "loading": "accent", "lost": "bad"}
+
+
+class StatusBar(QStatusBar):
+    """Shows the engine and what is open; offers to restart an engine that is gone."""
+
+    restart_requested = Signal()
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._dot, self._engine = QLabel(), ElidedLabel()
+        self._model, self._saes = QLabel(), QLabel()
+        self._exact_dot, self._exact, self._speed = QLabel(), ElidedLabel(), QLabel()
+        self._exact.setMinimumWidth(70)
+        self._progress, self._restart = QProgressBar(), QPushButton("Restart the engine")
+        self._progress.setTextVisible(False)
+        self._progress.setFixedSize(120, 8)
+        self._restart.clicked.connect(self._on_restart)
+        self._exact_dot.setToolTip(_EXACT_TIP)
+        self._speed.setToolTip("Tokens written in a second, lately.")
+        self.setSizeGripEnabled(False)
+        self._lay_out()
+        self._follow()
+
+    def _lay_out(self) -> None:
+        line = QWidget()
+        layout = QHBoxLayout(line)
+        layout.setContentsMargins(8, 0, 10, 0)
+        layout.setSpacing(8)
+        for widget in (self._dot, self._engine, self._progress, self._restart):
+            layout.addWidget(widget)
+        layout.addStretch(1)
+        for label in (self._model, self._saes):
+            layout.addWidget(label)
+            layout.addSpacing(16)
+        for label in (self._exact_dot, self._exact, self._speed):
+            layout.addWidget(label)
+        self.addWidget(line, 1)
+
+    def _follow(self) -> None:
+        session, events = self._session, self._session.events
+        events.engine.connect(self._show_engine)
+        events.model.connect(self._show_model)
+        events.saes.connect(self._show_saes)
+        events.tokens_per_second.connect(self._show_speed)
+        self._show_engine(session.engine)
+        self._show_model(session.model)
+        self._show_saes(session.saes)
+        self._show_speed(session.tokens_per_second)
+
+    def _show_engine(self, engine: EngineState) -> None:
+        self._dot.setText(_dot(_DOTS[engine.status]))
+        self._engine.say(engine_line(engine))
+        self._progress.setVisible(engine.status in ("starting", "loading"))
+        self._progress.setRange(0, engine.total)  # 0 to 0 is Qt's "no end known"
+        self._progress.setValue(engine.done)
+        self._restart.setVisible(engine.status == "lost")
+
+    def _show_model(self, model: ModelCard | None) -> None:
+        self._model.setText(model_line(model))
+        self._model.setToolTip(model.source if model else "")
+        for label in (self._exact_dot, self._exact):
+            label.setVisible(model is not None)
+        is_exact = model is not None and model.is_exact
+        self._exact_dot.setText(_dot("good" if is_exact else "bad"))
+        self._exact.say(exactness_line(model))
+
+    def _show_saes(self, saes: tuple[SaeCard, ...]) -> None:
+        self._saes.setText(f"{len(saes)} SAE{'' if len(saes) == 1 else 's'} open")
+        self._saes.setToolTip(
+            "\n".join(f"{sae.name}: {sae.n_features} features" for sae in saes)
+        )
+
+    def _show_speed(self, tokens_per_second: float) -> None:
+        self._speed.setVisible(tokens_per_second > 0)
+        self._speed.setText(f"{tokens_per_second:.0f} tokens/s")
+
+    def refresh(self) -> None:
+        """Take the colours of a theme that has just been applied."""
+        self._show_engine(self._session.engine)
+        self._show_model(self._session.model)
+
+    def _on_restart(self) -> None:
+        self.restart_requested.emit()
+
+
+def _dot(role: str) -> str:
+    return f'<span style="color:{current_theme().colour(role).name()}">●</span>'
