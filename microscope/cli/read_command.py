@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from microscope.cli.local_engine import LocalEngine
 from microscope.cli.output import write_json
 from microscope.core.features import FeatureId, parse_clamp
@@ -72,7 +70,10 @@ def report(
     lens = reading.lens
     return {
         "model": model,
-        "tokens": msgspec.to_builtins(reading.tokens),
+        "tokens": [
+            {"id": token.id, "text": token.text, "special": token.is_special}
+            for token in reading.tokens
+        ],
         "sites": list(lens.sites) if lens else [],
         "lens": _lens_rows(lens) if lens else [],
         "features": {
