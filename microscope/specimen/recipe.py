@@ -22,6 +22,8 @@ class ModelRecipe:
     n_steps: int = 800
     learning_rate: float = 4e-3
     initial_std: float = 0.04
+    outlook_layer: int = 1
+    outlook_weight: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,7 @@ class ClampRow(QFrame):
         self._spin.setDecimals(2)
         self._spin.setSingleStep(0.1)
         self._spin.setKeyboardTracking(False)
+        self._spin.lineEdit().setTextMargins(4, 0, 4, 0)
         self._spin.setAlignment(Qt.AlignmentFlag.AlignRight)
 
     def _lay_out(self) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from microscope.core.readings import LensReading
 
+pg.setConfigOption("mouseRateLimit", -1)  # else the last move may be dropped, and the card lie
+
 _CELL_PX = 84.0
 _WIDEST_CELL_PX = 110.0
 _NARROWEST_CELL_PX = 60.0

@@ -51,7 +51,7 @@ class Intentions(Protocol):
     def set_seed(self, seed: int) -> None:
         """Draw with another seed."""
 
-    def set_max_new_tokens(self, n: int) -> None:
+    def set_max_new_tokens(self, n_tokens: int) -> None:
         """Write more or fewer tokens."""
 
     def regenerate(self) -> None:

@@ -231,9 +231,12 @@ class MainWindow(QMainWindow):
         self._dress(current_theme().name, 1.0)
 
     def _dress(self, name: ThemeName, scale: float) -> None:
+        wanted = min(max(round(scale, 2), _LEAST_SCALE), _MOST_SCALE)
+        if (name, wanted) == (current_theme().name, current_theme().scale):
+            return
         app = QApplication.instance()
         assert isinstance(app, QApplication)
-        theme = apply_theme(app, name, min(max(round(scale, 2), _LEAST_SCALE), _MOST_SCALE))
+        theme = apply_theme(app, name, wanted)
         self._status.refresh()
         self.theme_changed.emit(theme.name, theme.scale)
 

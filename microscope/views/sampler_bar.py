@@ -89,6 +89,7 @@ class SettingSpin(QDoubleSpinBox):
         self.setToolTip(setting.tip)
         self.setAccessibleName(setting.title)
         self.setKeyboardTracking(False)
+        self.lineEdit().setTextMargins(4, 0, 4, 0)
         self.valueChanged.connect(self._on_changed)
 
     def show_value(self, value: float) -> None:
@@ -125,6 +126,7 @@ class SamplerBar(QWidget):
     def _explain(self) -> None:
         self._length.setRange(1, 100_000)
         self._length.setKeyboardTracking(False)
+        self._length.lineEdit().setTextMargins(4, 0, 4, 0)
         self._length.setToolTip("How many tokens to write.")
         self._length.setAccessibleName("length")
         self._dice.setToolTip("Throw the dice: another seed.")

@@ -99,9 +99,10 @@ def test_following_the_session_does_not_echo(qtbot, panel, session):
     assert panel._graph._cursor == (1, 2)
 
 
-def test_hovering_shows_ten_tokens_and_leaving_hides_them(panel, session):
-    panel._show_card(2, 3)
-    card = panel._card
+def test_hovering_shows_ten_tokens_and_leaving_hides_them(qtbot, panel):
+    graph, card = panel._graph, panel._card
+    for cell in ((0, 0), (2, 3)):  # the scene needs a move to know where the mouse is
+        qtbot.mouseMove(graph.viewport(), graph.cell_box(*cell).center().toPoint())
     assert card.isVisible()
     assert len(card._bars) == 10
     assert card._title == "after “·bridge”, after layer 2"

@@ -20,7 +20,7 @@ from microscope.views.main_window import MainWindow
 from microscope.views.prompt_panel import PromptPanel
 from microscope.views.status_bar import StatusBar
 from microscope.views.text_panel import TextPanel
-from microscope.views.theme import current_theme
+from microscope.views.theme import apply_theme, current_theme
 
 PANELS = (PromptPanel, HeatmapPanel, FeaturesPanel, ClampsPanel, TextPanel, StatusBar)
 
@@ -154,7 +154,7 @@ def test_undo_and_redo_are_offered_when_the_session_can(asked_of):
     assert asked == [("undo",)]
 
 
-def test_themes_and_text_sizes_are_applied_and_told(qtbot, asked_of):
+def test_themes_and_text_sizes_are_applied_and_told(qtbot, qapp, asked_of):
     window, _ = asked_of
     assert window._actions["dark"].isChecked()
     with qtbot.waitSignal(window.theme_changed) as told:
@@ -162,7 +162,8 @@ def test_themes_and_text_sizes_are_applied_and_told(qtbot, asked_of):
     assert told.args == ["light", 1.0]
     window._actions["larger"].trigger()
     assert (current_theme().name, current_theme().scale) == ("light", 1.1)
-    for _ in range(30):
+    apply_theme(qapp, "light", scale=1.95)
+    for _ in range(3):
         window._actions["larger"].trigger()
     assert current_theme().scale == 2.0
     window._actions["usual"].trigger()

@@ -22,7 +22,7 @@ _MAX_MEMBERS = 10_000
 _MAX_INFLATION = 8
 """Weights hardly compress; what grows more than this is made to fill memory."""
 _SMALL = 1 << 26  # bytes that may come out of however little
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile,
     OSError,
     ValueError,
@@ -44,7 +44,7 @@ def members(path: Path) -> dict[str, zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             inside = archive.infolist()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise SaeUnreadable(_no_archive(path, error)) from error
     _check_sizes(path, inside)
     return {info.filename: info for info in inside}
@@ -72,7 +72,7 @@ def content(path: Path, name: str, max_bytes: int) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(info)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise SaeUnreadable(_no_archive(path, error)) from error
 
 

@@ -81,8 +81,13 @@ def _the_only_one(source: str) -> tuple[Path, SaeFormat]:
     return found[0]
 
 
+def _path(source: str) -> Path:
+    """A whole path, since the names of the folders above often say what an SAE reads."""
+    return Path(os.path.abspath(Path(source).expanduser()))
+
+
 def _why_nothing(source: str) -> str:
-    path = Path(source).expanduser()
+    path = _path(source)
     if path.is_file() and path.suffix in archive.SUFFIXES:
         archive.members(path)  # a damaged archive has its own sentence
     known = ", ".join(sae_format.name for sae_format in FORMATS)
@@ -93,7 +98,7 @@ def _why_nothing(source: str) -> str:
 
 
 def _found(source: str) -> list[tuple[Path, SaeFormat]]:
-    path = Path(source).expanduser()
+    path = _path(source)
     if path.is_file():
         return list(_around(path))[:1]
     if not path.is_dir():

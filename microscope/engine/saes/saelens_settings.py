@@ -178,8 +178,8 @@ def _check_architecture(path: Path, settings: SaelensSettings) -> None:
     writes_elsewhere = settings.hook_name_out not in (None, settings.hook_name)
     if writes_elsewhere and not settings.is_transcoder:
         raise SaeUnreadable(
-            f"{path} says that it writes at {settings.hook_name_out!r} but has the architecture "
-            f"{name!r}; one of {', '.join(TRANSCODERS)} was expected."
+            f"{path} writes at {settings.hook_name_out!r}, as a transcoder does, but has the "
+            f"architecture {name!r}; one of {', '.join(TRANSCODERS)} was expected."
         )
     if name == "standard" and settings.activation_fn != "relu":
         raise SaeUnreadable(
@@ -205,7 +205,7 @@ def _first_site(folder: Path, *names: str | None) -> str:
 
 
 def _site(name: str | None) -> str | None:
-    """A hook's name as it is; a module's path means its output, which may have a hook's name."""
+    """A hook's name as it is; a module's path means its output."""
     if not name:
         return None
     block = _BLOCK_PATH.fullmatch(name)

@@ -35,7 +35,7 @@ class Transcoder(Sae):
     @property
     def sites(self) -> tuple[str, ...]:
         """Where it encodes, and where what it reconstructs stands."""
-        return self.card.site, self.card.site_out
+        return self.card.site, self.card.site_out or self.card.site
 
     def read(self, residuals: Mapping[str, Tensor], tokens: slice, k: int) -> Strongest:
         """`strongest` for some of the tokens of a run, given all that stands at `sites`."""

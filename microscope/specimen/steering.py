@@ -1,0 +1,91 @@
+"""Writes text while features are held: many rows at once, each with its own feature.
+
+A small sampler for choosing demonstrations; it needs no cache editing and no live slider.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from microscope.specimen.activations import hooked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from microscope.specimen.saes import Sae
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A feature of one SAE and the value to hold it at; None leaves the row as it is."""
+
+    index: int
+    value: float
+
+
+@torch.inference_mode()
+def write(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    prompt: str,
+    sae: Sae,
+    layer: int,
+    holds: Sequence[Hold | None],
+    n_new_tokens: int,
+    seed: int,
+    temperature: float = 0.7,
+) -> list[str]:
+    """One text for each hold, without the prompt, cut at the end token.
+
+    Every row starts from the same prompt. The draw for a token of the vocabulary at a position
+    is the same in every row (Gumbel-max), so rows differ by what is held only.
+    """
+    rows = torch.tensor([tokenizer(prompt)["input_ids"]]).repeat(len(holds), 1)
+    generator = torch.Generator().manual_seed(seed)
+    written: list[torch.Tensor] = []
+    ids, cache = rows, None
+    with hooked(model, layer, _Clamp(sae, holds)):
+        for _ in range(n_new_tokens):
+            output = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache = output.past_key_values
+            logits = output.logits[:, -1] / temperature  # (n_rows, n_vocabulary)
+            noise = torch.rand(logits.shape[1], generator=generator).clamp_min(1e-10)
+            ids = (logits - torch.log(-torch.log(noise))).argmax(1, keepdim=True)
+            written.append(ids)
+    tokens = torch.cat(written, dim=1)
+    return [_text(tokenizer, row) for row in tokens.tolist()]
+
+
+class _Clamp:
+    """x' = x + (t - f(x)) W_dec[i] for each row, at every position but 0."""
+
+    def __init__(self, sae: Sae, holds: Sequence[Hold | None]) -> None:
+        index = torch.tensor([hold.index if hold else 0 for hold in holds])
+        self._value = torch.tensor([hold.value if hold else 0.0 for hold in holds])[:, None]
+        self._is_held = torch.tensor([hold is not None for hold in holds])[:, None]
+        self._encoder = sae.w_enc.T[index]  # (n_rows, d_model)
+        self._bias = sae.b_enc[index][:, None]
+        self._threshold = sae.threshold[index][:, None]
+        self._decoder = sae.w_dec[index][:, None]
+        self._centre = sae.b_dec
+        self._n_seen = 0
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        p = torch.einsum("rtd,rd->rt", x - self._centre, self._encoder) + self._bias
+        f = p * (p > self._threshold)
+        change = (self._value - f) * self._is_held  # (n_rows, n_tokens)
+        if self._n_seen == 0:
+            change[:, 0] = 0.0
+        self._n_seen += x.shape[1]
+        return x + change[..., None] * self._decoder
+
+
+def _text(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
+    if tokenizer.eos_token_id in ids:
+        ids = ids[: ids.index(tokenizer.eos_token_id)]
+    return str(tokenizer.decode(ids))
