@@ -56,7 +56,7 @@ class Microscope:
         self.bridge = GuiThreadBridge()
         self.worker = EngineWorker(self.bridge.post, engine_command)
         self.controller = Controller(self.session, self.worker, shelf)
-        self.bridge.arrived.connect(self.controller.apply)
+        self.bridge.arrived.connect(self.controller.apply_all)
         self.window = MainWindow(self.session, self.controller, layout=layout)
 
     def start(self) -> None:
@@ -92,7 +92,7 @@ class Microscope:
     def close(self) -> None:
         """End the engine and the window, in that order."""
         # What the engine still says on its way out must not reach widgets that are gone.
-        self.bridge.arrived.disconnect(self.controller.apply)
+        self.bridge.arrived.disconnect(self.controller.apply_all)
         if self._builder:
             self._builder.close()
         self.worker.close()

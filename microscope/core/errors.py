@@ -67,5 +67,9 @@ class StoreUnreadable(UserError):
     """A file of feature pages that is missing, damaged, foreign or from a newer version."""
 
 
+class LabelsUnreadable(UserError):
+    """A file that holds no labels, is damaged, or is about another SAE."""
+
+
 class ProtocolError(Exception):
     """The other end of the pipe sent something that is not a frame of ours."""

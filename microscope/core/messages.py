@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from microscope.core.cards import ModelCard, SaeCard
+from microscope.core.checkup import Finding, Published
 from microscope.core.features import Clamp
 from microscope.core.prompts import Prompt, Sampler, Token
 
@@ -21,7 +22,7 @@ TOP_TOKENS = 10
 """How many tokens a lens cell keeps."""
 
 Stream = Literal["baseline", "steered"]
-Slot = Literal["model", "saes", "read", "generate"]
+Slot = Literal["model", "saes", "read", "generate", "checkup"]
 
 
 class Request(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True):
@@ -69,6 +70,15 @@ class Generate(Request, frozen=True, tag="generate", kw_only=True):
     max_new_tokens: int = 48
 
 
+class CheckUp(Request, frozen=True, tag="check_up", kw_only=True):
+    """Measure whether the open model and SAEs are what they seem; runs when nothing else does.
+
+    `published` tells what is known of SAEs, by name.
+    """
+
+    published: dict[str, Published] = {}
+
+
 class Cancel(Request, frozen=True, tag="cancel", kw_only=True):
     """Stop what runs or waits in a slot."""
 
@@ -79,13 +89,14 @@ class Shutdown(Request, frozen=True, tag="shutdown", kw_only=True):
     """Stop everything and end the process."""
 
 
-AnyRequest = OpenModel | OpenSaes | Read | Generate | Cancel | Shutdown
+AnyRequest = OpenModel | OpenSaes | Read | Generate | CheckUp | Cancel | Shutdown
 
 SLOTS: dict[type[Request], Slot] = {
     OpenModel: "model",
     OpenSaes: "saes",
     Read: "read",
     Generate: "generate",
+    CheckUp: "checkup",
 }
 
 
@@ -198,6 +209,26 @@ class KlMeasured(Event, frozen=True, tag="kl_measured", kw_only=True):
     values: np.ndarray  # float32 (n,)
 
 
+class CheckedUp(Event, frozen=True, tag="checked_up", kw_only=True):
+    """Everything that a `CheckUp` found."""
+
+    findings: tuple[Finding, ...]
+
+
+class LabelsImported(Event, frozen=True, tag="labels_imported", kw_only=True):
+    """Labels for one SAE were brought in from a file; `run_id` is 0. Not the engine's doing."""
+
+    sae: str
+    summary: str
+
+
+class LabelsRefused(Event, frozen=True, tag="labels_refused", kw_only=True):
+    """A file's labels could not be brought in; `run_id` is 0. Not the engine's doing."""
+
+    sae: str
+    summary: str
+
+
 class RunFinished(Event, frozen=True, tag="run_finished", kw_only=True):
     """The run is complete."""
 
@@ -221,6 +252,9 @@ AnyEvent = (
     | FeaturesRead
     | TextWritten
     | KlMeasured
+    | CheckedUp
+    | LabelsImported
+    | LabelsRefused
     | RunFinished
     | RunFailed
 )

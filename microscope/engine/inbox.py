@@ -10,7 +10,7 @@ from microscope.core.messages import SLOTS, Cancel, Shutdown, Slot
 if TYPE_CHECKING:
     from microscope.core.messages import AnyRequest
 
-ORDER: tuple[Slot, ...] = ("model", "saes", "read", "generate")
+ORDER: tuple[Slot, ...] = ("model", "saes", "read", "generate", "checkup")
 
 
 class Inbox:

@@ -10,12 +10,15 @@ from microscope.core.features import CLAMP_MODES, Clamp
 from microscope.core.messages import Cancel, Generate, OpenModel, OpenSaes, Read
 from microscope.core.prompts import Prompt
 from microscope.session import clamps
+from microscope.session.batching import heard_together
 from microscope.session.history import History
 from microscope.session.reports import Reports
 from microscope.session.runs import Runs
 from microscope.session.session import Cursor, EngineState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from microscope.core.features import FeatureId
     from microscope.core.messages import AnyEvent, AnyRequest, Slot
     from microscope.core.prompts import Sampler
@@ -170,6 +173,12 @@ class Controller:
         """Take an event of the engine's into the session, unless its run is outdated."""
         if self._runs.is_current(event):
             self._reports.apply(event)
+
+    def apply_all(self, events: Sequence[AnyEvent]) -> None:
+        """Take a batch of events in order; listeners hear of the outcome, once a field."""
+        with heard_together(self._session):
+            for event in events:
+                self.apply(event)
 
     # -- from setup to requests ---------------------------------------------------
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack
 from random import Random
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from microscope.specimen.lessons import Amplifier, Outlook, place_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +26,6 @@ WARM_UP_SHARE = 0.05
 FINAL_LEARNING_RATE_SHARE = 0.02
 MAX_GRADIENT_NORM = 1.0
 SHUFFLED_BATCHES = 64
-COUNTED_ROWS = 1000
-CONTENT_SHARE = 0.1
-"""A word in more than this share of texts tells nothing of what a text is about."""
-OUTLOOK_STRIDE = 4
-OUTLOOK_REACH = 24
 
 
 def token_rows(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
@@ -65,16 +62,20 @@ def train_model(
     model: LlamaForCausalLM, rows: Rows, recipe: ModelRecipe, seed: int, on_step: OnStep
 ) -> None:
     """Train in place with AdamW, a short warm-up and a linear decay; leaves it in eval mode."""
+    place_words(model, rows, recipe.placed_share, recipe.placed_std)
     optimizer = torch.optim.AdamW(_parameter_groups(model), fused=True, betas=(0.9, 0.98))
     batches = batches_of(rows, recipe.rows_per_batch, seed)
     outlook = Outlook(model, rows, recipe.outlook_layer)
     optimizer.add_param_group({"params": list(outlook.parameters()), "weight_decay": 0.0})
+    amplifier = Amplifier(model, recipe.amplified_layers, recipe.most_amplified, seed)
     model.train()
     for step in range(recipe.n_steps):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * rate_at(step, recipe.n_steps)
         ids, labels = next(batches)
-        with outlook.watching():
+        with ExitStack() as stack:
+            stack.enter_context(outlook.watching())
+            stack.enter_context(amplifier.amplifying())
             logits = model(ids[:, :-1]).logits  # (n_rows, n_tokens - 1, n_vocabulary)
         loss = recipe.outlook_weight * outlook.loss(labels) + torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
@@ -85,61 +86,6 @@ def train_model(
         optimizer.zero_grad()
         on_step(step + 1, recipe.n_steps)
     model.eval()
-
-
-class Outlook(torch.nn.Module):
-    """An extra head, for training only, that tells which words are still to come.
-
-    It reads the residual after one block and is trained to give the content words of the rest
-    of the text. So every position learns to hold what the text is about, where a model of this
-    size would otherwise work it out only when a topic's word is due. The idea is that of
-    predicting several tokens at once (Gloeckle et al. 2024), without their order.
-    """
-
-    def __init__(self, model: LlamaForCausalLM, rows: Rows, layer: int) -> None:
-        super().__init__()
-        n_vocabulary, d_model = model.config.vocab_size, model.config.hidden_size
-        self.norm = torch.nn.RMSNorm(d_model)
-        self.head = torch.nn.Linear(d_model, n_vocabulary)
-        self._block = (model.model.layers[layer],)  # in a tuple: its weights are not this module's
-        self._residual = torch.empty(0)
-        document_counts = torch.zeros(n_vocabulary)
-        for row in rows[:COUNTED_ROWS]:
-            document_counts[list(set(row))] += 1
-        share = document_counts / min(len(rows), COUNTED_ROWS)
-        self._is_content = (share < CONTENT_SHARE).float()
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Keep the residual of the pass that runs within the block."""
-        handle = self._block[0].register_forward_hook(self._keep)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def loss(self, labels: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy with the content words to come, at every fourth position.
-
-        `labels` (n_rows, n_tokens) are those of the pass; positions with none to come are out.
-        """
-        places = range(1, labels.shape[1] - 1, OUTLOOK_STRIDE)
-        targets = torch.stack([self._words_after(labels, place) for place in places], dim=1)
-        total = targets.sum(-1, keepdim=True)
-        residual = self._residual[:, list(places)]
-        log_p = self.head(self.norm(residual)).log_softmax(-1)
-        losses = -(targets / total.clamp_min(1) * log_p).sum(-1)  # (n_rows, n_places)
-        return losses.sum() / (total > 0).sum().clamp_min(1)
-
-    def _keep(self, _module: torch.nn.Module, _args: object, output: torch.Tensor) -> None:
-        self._residual = output
-
-    def _words_after(self, labels: torch.Tensor, place: int) -> torch.Tensor:
-        """How often each content word comes within reach of a place: (n_rows, n_vocabulary)."""
-        window = labels[:, place + 1 : place + 1 + OUTLOOK_REACH]
-        counts = torch.zeros(len(labels), len(self._is_content))
-        counts.scatter_add_(1, window.clamp_min(0), (window >= 0).float())
-        return counts * self._is_content
 
 
 def rate_at(step: int, n_steps: int) -> float:

@@ -24,6 +24,10 @@ class ModelRecipe:
     initial_std: float = 0.04
     outlook_layer: int = 1
     outlook_weight: float = 0.5
+    placed_share: float = 0.375
+    placed_std: float = 0.08
+    amplified_layers: tuple[int, ...] = (1, 2)
+    most_amplified: float = 3.0
 
 
 @dataclass(frozen=True)

@@ -334,3 +334,21 @@ def test_typing_reads_and_writes_the_newest_prompt(scope):
     assert [token.text for token in scope.session.tokens] == ["<bos>", "the"]
     scope.controller.undo()
     assert scope.session.setup.prompt.text == "one two"
+
+
+def test_a_batch_of_events_is_heard_once_a_field(scope):
+    events, heard = [], []
+    scope.controller.set_prompt("three")
+    scope.controller.set_max_new_tokens(6)
+    jobs = Jobs(FakeEngine(0), events.append)
+    for request in scope.sink.requests:
+        jobs.start(request)
+    while jobs:
+        jobs.advance()
+    for name in ("lens", "tokens", "baseline", "steered", "is_reading", "is_writing"):
+        scope.session.events[name].connect(lambda *_args, name=name: heard.append(name))
+    scope.controller.apply_all(events)
+    assert len(events) > 10
+    expected = {"lens", "tokens", "baseline", "steered", "is_reading", "is_writing"}
+    assert sorted(heard) == sorted(expected)
+    assert len(scope.session.baseline) == 6

@@ -13,7 +13,20 @@ import msgspec
 from microscope.core.errors import SaeMismatch, SaeUnreadable
 from microscope.core.sites import Site
 from microscope.engine.saes import archive
+from microscope.engine.saes.attention_pickle import ATTENTION_PICKLE
+from microscope.engine.saes.circuit_tracer import CIRCUIT_TRACER
+from microscope.engine.saes.cross_layer import CROSS_LAYER
+from microscope.engine.saes.dictionary_learning import DICTIONARY_LEARNING
+from microscope.engine.saes.gemma_scope import GEMMA_SCOPE
+from microscope.engine.saes.gemma_scope_2 import GEMMA_SCOPE_2
+from microscope.engine.saes.goodfire import GOODFIRE
+from microscope.engine.saes.llama_scope import LLAMA_SCOPE
+from microscope.engine.saes.openai import OPENAI
+from microscope.engine.saes.openmoss import OPENMOSS
+from microscope.engine.saes.qresearch import QRESEARCH
+from microscope.engine.saes.qwen_scope import QWEN_SCOPE
 from microscope.engine.saes.saelens import SAELENS
+from microscope.engine.saes.sparsify import SPARSIFY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -23,7 +36,23 @@ if TYPE_CHECKING:
     from microscope.engine.saes.formats import SaeFormat
     from microscope.engine.saes.sae import Sae
 
-FORMATS: tuple[SaeFormat, ...] = (SAELENS,)
+FORMATS: tuple[SaeFormat, ...] = (
+    GEMMA_SCOPE,
+    SAELENS,
+    SPARSIFY,
+    GEMMA_SCOPE_2,
+    DICTIONARY_LEARNING,
+    LLAMA_SCOPE,
+    OPENMOSS,
+    OPENAI,
+    GOODFIRE,
+    QRESEARCH,
+    QWEN_SCOPE,
+    ATTENTION_PICKLE,
+    CIRCUIT_TRACER,
+    CROSS_LAYER,
+)
+"""The formats; the first that recognises a path has it."""
 
 _SINGLE_FILES = archive.SUFFIXES | {".safetensors"}
 """Files that may be a whole SAE each."""

@@ -47,13 +47,13 @@ class PickleFile(NamedTensors):
     ) -> None:
         self._contents = {name: value for name, value in contents.items() if type(name) is str}
         self._tensors = {n: v for n, v in self._contents.items() if isinstance(v, Tensor)}
-        self._device = device
+        self.device = device
         super().__init__(path, self._tensors)
 
     def inside(self, name: str) -> PickleFile | None:
         """The dictionary that is stored under a name in this one; None if there is none."""
         value = self._contents.get(name)
-        return PickleFile(self.path, value, self._device) if isinstance(value, dict) else None
+        return PickleFile(self.path, value, self.device) if isinstance(value, dict) else None
 
     def number(self, name: str) -> float | None:
         """A number, or a tensor of exactly one; None if there is none of that name."""
@@ -81,7 +81,7 @@ class PickleFile(NamedTensors):
             )
 
     def _tensor(self, name: str) -> Tensor:
-        return self._tensors[name].detach().to(self._device)
+        return self._tensors[name].detach().to(self.device)
 
 
 @contextmanager

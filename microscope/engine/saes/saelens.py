@@ -75,7 +75,7 @@ def outline(folder: Path) -> SaeCard:
         source=str(folder),
         site=site,
         site_out=site_out_of(folder, settings),
-        d_out=settings.width_out,
+        d_out=0 if settings.width_out == settings.d_in else settings.width_out,
         architecture=settings.architecture,
         n_features=settings.d_sae,
         d_in=settings.d_in,

@@ -5,21 +5,20 @@ Knows names and defaults; knows no tensors.
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from microscope.core.errors import SaeUnreadable
-from microscope.core.sites import Site, resid_post
+from microscope.core.sites import Site
+from microscope.engine.saes.json_file import read_object
+from microscope.engine.saes.module_sites import site_at
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_FILE = "cfg.json"
 
-_MAX_SETTINGS_BYTES = 1 << 24
 _RENAMED = {
     "hook_point": "hook_name",
     "hook_point_head_index": "hook_head_index",
@@ -46,8 +45,6 @@ _CENTRED_HOOKS = (
     "hook_mlp_out",
 )
 """Where centred writing weights leave vectors without a mean."""
-_BLOCK_PATH = re.compile(r"(?:\w+\.)*(?:layers|h)\.(\d{1,5})")
-_MODULE_PATH = re.compile(r"[A-Za-z_]\w{0,63}(?:\.\w{1,64}){1,15}")
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
 
@@ -99,7 +96,7 @@ def read_settings(folder: Path) -> SaelensSettings:
     """
     path = folder / SETTINGS_FILE
     try:
-        settings = msgspec.convert(_flat(_parsed(path)), SaelensSettings)
+        settings = msgspec.convert(_flat(read_object(path)), SaelensSettings)
         settings = _with_topk_made_explicit(settings)
     except msgspec.ValidationError as error:
         raise SaeUnreadable(f"{path} is not the settings of an SAE: {error}.") from error
@@ -135,19 +132,6 @@ def site_out_of(folder: Path, settings: SaelensSettings) -> str:
 def is_centred_at(site: str) -> bool:
     """Whether centred writing weights change what stands at a site."""
     return site.rpartition(".")[2] in _CENTRED_HOOKS
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; Python's parser, since NaN and Infinity do occur."""
-    try:
-        if path.stat().st_size > _MAX_SETTINGS_BYTES:
-            raise SaeUnreadable(f"{path} is far too large for a settings file.")
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SaeUnreadable(f"{path} cannot be read as JSON ({error}).") from error
-    if not isinstance(plain, dict):
-        raise SaeUnreadable(f"{path} holds no JSON object.")
-    return plain
 
 
 def _flat(plain: dict[str, Any]) -> dict[str, Any]:
@@ -206,18 +190,9 @@ def _first_site(folder: Path, *names: str | None) -> str:
 
 def _site(name: str | None) -> str | None:
     """A hook's name as it is; a module's path means its output."""
-    if not name:
-        return None
-    block = _BLOCK_PATH.fullmatch(name)
-    if block is not None:
-        return resid_post(int(block[1]))
-    if name.startswith("blocks."):
-        return _grammatical(name)
-    return f"module:{name}.output" if _MODULE_PATH.fullmatch(name) else None
-
-
-def _grammatical(name: str) -> str | None:
     try:
-        return Site.parse(name).name
+        if name and name.startswith("blocks."):
+            return Site.parse(name).name
+        return site_at(name, "output") if name and "." in name else None
     except ValueError:
         return None

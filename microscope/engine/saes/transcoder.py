@@ -6,9 +6,13 @@ MLP's input and reconstructs the MLP's output. Its error term is that of the out
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import weakref
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import torch
+
+from microscope.core.sites import Site
 from microscope.engine.saes.sae import Sae
 
 if TYPE_CHECKING:
@@ -17,7 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from microscope.engine.saes.normalisations import Frame
-    from microscope.engine.saes.sae import Strongest
+    from microscope.engine.saes.sae import ChosenFeatures, Strongest
+
+_ROWS_AT_A_TIME = 4096
+"""Decoder rows that are gathered at once; each is a few kilobytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,3 +52,113 @@ class Transcoder(Sae):
     def _decode_frame(self, activations: Tensor, frame: Frame) -> Tensor:
         explained = super()._decode_frame(activations, frame)
         return explained if self.w_skip is None else explained + frame.inside @ self.w_skip.T
+
+
+@dataclass(frozen=True, eq=False)
+class LayerOfCrossLayer:
+    """The weights of one layer's features in a cross-layer transcoder.
+
+    Shared by all the layers that are open: those above need what these features write there.
+    """
+
+    encoder: Transcoder
+    rows: Tensor  # (n_features, n_outputs, d_out): at this block's output, the next one's, ...
+    _memory: _LastActivations = field(default_factory=lambda: _LastActivations())
+
+    def active(self, x: Tensor, tokens: slice) -> ActiveFeatures:
+        """The features that are on at some tokens of `x`, `(n_all_tokens, d_in)`."""
+        known = self._memory.of(x)
+        key = tokens.indices(len(x))
+        if key not in known:
+            known[key] = ActiveFeatures.of(self.encoder.encode(x[tokens]))
+        return known[key]
+
+    def written(self, active: ActiveFeatures, output: int) -> Tensor:
+        """What active features add at an output, float32 `(n_tokens, d_out)`."""
+        rows = self.rows[:, output]
+        total = torch.zeros(active.n_tokens, rows.shape[-1], device=rows.device)
+        for start in range(0, len(active.features), _ROWS_AT_A_TIME):
+            some = slice(start, start + _ROWS_AT_A_TIME)
+            moves = rows[active.features[some]].float() * active.values[some, None]
+            total.index_add_(0, active.tokens[some], moves)
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveFeatures:
+    """Activations of a stretch of tokens, those that are not 0."""
+
+    n_tokens: int
+    tokens: Tensor  # int64 (n_active,)
+    features: Tensor  # int64 (n_active,)
+    values: Tensor  # float32 (n_active,)
+
+    @classmethod
+    def of(cls, activations: Tensor) -> ActiveFeatures:
+        """Pick them out of `(n_tokens, n_features)`."""
+        tokens, features = activations.nonzero(as_tuple=True)
+        return cls(len(activations), tokens, features, activations[tokens, features])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CrossLayerTranscoder(Transcoder):
+    """One layer's features of a cross-layer transcoder, and those of the layers below.
+
+    A feature of layer l writes into the outputs of blocks l, l + 1, ... alike, so the output
+    of block m is reconstructed by all the layers up to it:
+    `y^m = sum_{l <= m} f^l · rows^l[:, m - l] + b_dec^m` (Ameisen et al. 2025, "Circuit
+    tracing: revealing computational graphs in language models").
+    """
+
+    layers: tuple[LayerOfCrossLayer, ...]  # 0 to this one
+
+    @classmethod
+    def of(cls, layers: tuple[LayerOfCrossLayer, ...]) -> CrossLayerTranscoder:
+        """The topmost of `layers`, which begin with layer 0."""
+        return cls(**vars(layers[-1].encoder), layers=layers)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Where it encodes, where its target stands, and where the layers below encode."""
+        below = (layer.encoder.card.site for layer in self.layers[:-1])
+        return (*super().sites, *below)
+
+    def read(self, residuals: Mapping[str, Tensor], tokens: slice, k: int) -> Strongest:
+        """`strongest` for some of the tokens of a run, given all that stands at `sites`."""
+        x, y = residuals[self.card.site][tokens], residuals[self.card.site_out][tokens]
+        elsewhere = torch.zeros(y.shape, device=y.device)
+        for n_blocks_up, layer in enumerate(reversed(self.layers[:-1]), start=1):
+            active = layer.active(residuals[layer.encoder.card.site], tokens)
+            elsewhere += layer.written(active, n_blocks_up)
+        return self.strongest(x, k, y, elsewhere)
+
+    def chosen_by_output(self, indices: Tensor) -> dict[str, ChosenFeatures]:
+        """The features `indices` for every block's output that they write into."""
+        chosen, own = self.chosen(indices), self.layers[-1]
+        first = Site.parse(self.card.site_out)
+        return {
+            Site(first.layer + output, first.hook).name: replace(
+                chosen, rows=own.rows[indices, output].float()
+            )
+            for output in range(own.rows.shape[1])
+        }
+
+    def _decode_frame(self, activations: Tensor, frame: Frame) -> Tensor:
+        """This layer's share of its block's output, with the bias."""
+        flat = activations.reshape(-1, activations.shape[-1])
+        summed = self.layers[-1].written(ActiveFeatures.of(flat), 0) + self.b_dec
+        return frame.outside(summed.reshape(*activations.shape[:-1], -1))
+
+
+class _LastActivations:
+    """Activations by stretch of tokens, as long as they are of the tensor seen last."""
+
+    def __init__(self) -> None:
+        self._seen: weakref.ref[Tensor] | None = None
+        self._known: dict[tuple[int, int, int], ActiveFeatures] = {}
+
+    def of(self, x: Tensor) -> dict[tuple[int, int, int], ActiveFeatures]:
+        """What is known of `x`; forgets any other tensor."""
+        if self._seen is None or self._seen() is not x:
+            self._seen, self._known = weakref.ref(x, lambda _: self._known.clear()), {}
+        return self._known
