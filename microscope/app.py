@@ -7,7 +7,14 @@ import sys
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from PySide6.QtCore import QCoreApplication, QEventLoop, QTimer
+from PySide6.QtCore import (
+    QCoreApplication,
+    QEventLoop,
+    QMessageLogContext,
+    QTimer,
+    QtMsgType,
+    qInstallMessageHandler,
+)
 from PySide6.QtWidgets import QApplication
 
 from microscope.core.cards import SPECIMEN
@@ -32,8 +39,15 @@ log = logging.getLogger(__name__)
 SETTLE_S = 0.25
 
 
+def _log_qt(kind: QtMsgType, _context: QMessageLogContext, message: str) -> None:
+    """Qt's own words go where the program's go, not straight to the terminal."""
+    is_grave = kind in (QtMsgType.QtCriticalMsg, QtMsgType.QtFatalMsg)
+    log.log(logging.ERROR if is_grave else logging.INFO, "Qt: %s", message)
+
+
 def application(theme: ThemeName = "dark", text_scale: float = 1.0) -> QApplication:
     """The one `QApplication`, in the given look."""
+    qInstallMessageHandler(_log_qt)
     app = cast("QApplication", QApplication.instance() or QApplication(sys.argv[:1]))
     QCoreApplication.setApplicationName("Microscope")
     apply_theme(app, theme, text_scale)

@@ -9,7 +9,7 @@ from pathlib import Path
 from microscope import __version__
 from microscope.core.cards import SPECIMEN
 
-COMMANDS = ("open", "read", "generate", "snapshot", "doctor")
+COMMANDS = ("open", "read", "generate", "snapshot", "doctor", "sae", "library")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -39,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_snapshot(commands.add_parser("snapshot", help="a picture of the window, as PNG"))
     doctor = commands.add_parser("doctor", help="versions, devices, memory, what is wrong")
     _add_json(doctor)
+    _add_sae(commands.add_parser("sae", help="look at SAEs without opening a model; JSON"))
+    _add_library(commands.add_parser("library", help="the models on this computer"))
     return parser
 
 
@@ -105,6 +107,28 @@ def _add_snapshot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=_size, default=(1600, 1000), metavar="WxH")
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
     parser.add_argument("--print-texts", action="store_true", help="print both texts too")
+
+
+def _add_sae(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    inspect = actions.add_parser("inspect", help="what a file or folder is; JSON")
+    inspect.description = (
+        "Print what the SAEs at or below a path are: format, architecture, site, sizes, "
+        "normalisation, dtype and remarks."
+    )
+    inspect.add_argument("path", metavar="PATH", help="an SAE's file or folder, or several")
+    _add_json(inspect)
+
+
+def _add_library(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "List the models of the Hugging Face cache, of the folders chosen in the window and "
+        "of those given here, and whether they fit into the free memory."
+    )
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="more folders to look in")
+    parser.add_argument(
+        "--json", metavar="FILE", nargs="?", const="-", help="as JSON; - or nothing is stdout"
+    )
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

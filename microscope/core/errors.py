@@ -47,6 +47,10 @@ class EngineUnavailable(UserError):
     """The engine process cannot be started, or died too often in a row."""
 
 
+class DownloadStopped(UserError):
+    """A download that cannot go on; what has been fetched is kept."""
+
+
 class FileNotWritten(UserError):
     """A file that could not be written; what stood there before still stands."""
 

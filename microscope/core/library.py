@@ -172,10 +172,11 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class DownloadPart(msgspec.Struct, frozen=True):
-    """Files of one repository, by patterns such as `layer_3/*`."""
+    """Files of one repository, by patterns such as `layer_3/*`, and what to leave out."""
 
     repository: str
     patterns: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
 
 
 class DownloadJob(msgspec.Struct, frozen=True):

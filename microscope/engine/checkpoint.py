@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
 
 from microscope.core.errors import ModelUnreadable
@@ -67,13 +67,18 @@ def _folder_of(source: str) -> Path:
         raise ModelUnreadable(f"{path} is a file. Give the folder that holds the model.")
     if not _HUB_ID.fullmatch(source):
         raise ModelUnreadable(f"There is no folder {source!r}. Check the path to the model.")
+    # A snapshot is opened as it is: the checks below say what is missing, and files that are
+    # no part of the model need not be there.
     try:
-        return Path(snapshot_download(source, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        raise ModelUnreadable(
-            f"There is no folder {source!r}, and no model of that name in this computer's "
-            "Hugging Face cache. Check the path, or download the model first."
-        ) from error
+        cached = try_to_load_from_cache(source, "config.json")
+    except HFValidationError:
+        cached = None
+    if isinstance(cached, str):
+        return Path(cached).parent
+    raise ModelUnreadable(
+        f"There is no folder {source!r}, and no model of that name in this computer's "
+        "Hugging Face cache. Check the path, or download the model first."
+    )
 
 
 def _require_config(folder: Path) -> Path:

@@ -5,8 +5,8 @@ change: `x' = x + (target - f(x)) · J · w_dec[i]`, J being what one unit of th
 worth in the stream. Equal to decoding the edited activations and adding back what the SAE
 fails to reconstruct, so holding a feature at its present value changes nothing.
 
-A transcoder's feature is encoded from what stands where the transcoder reads, later edits of
-that place included, and is written where it writes: later in the same pass, at one site or at
+A transcoder's feature is encoded from what stands where the transcoder reads, edits of that
+place included, and is written where it writes: later in the same pass, at one site or at
 several.
 """
 
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from microscope.core.errors import ClampRejected
-from microscope.core.sites import Site, resid_post
+from microscope.core.sites import AnySite, Site, parse_site, resid_post
+from microscope.engine.sites import find_place
 from microscope.engine.tracing import attach_edit, tapped
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from microscope.core.features import Clamp
     from microscope.engine.architectures.anatomy import Anatomy
     from microscope.engine.saes.sae import ChosenFeatures, Sae
+    from microscope.engine.sites import Place
 
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
@@ -69,7 +71,7 @@ class SaeEdit:
     @classmethod
     def by_output(cls, sae: Sae, targets: Mapping[int, Target]) -> dict[str, SaeEdit]:
         """What brings features to their targets, for every site where they write."""
-        device = sae.w_dec.device
+        device = sae.device
         offsets = [target.offset for target in targets.values()]
         betas = [target.gain - 1 for target in targets.values()]
         indices = torch.tensor(list(targets), device=device)
@@ -102,7 +104,7 @@ class SaeEdit:
 class SiteEdit:
     """Everything that is held at one site, of however many SAEs."""
 
-    site: Site
+    site: AnySite
     edits: tuple[SaeEdit, ...]
 
     def apply(
@@ -138,6 +140,14 @@ class ClampSet:
         edits = (edit for site in self.edits for edit in site.edits)
         return tuple(dict.fromkeys(edit.source for edit in edits if edit.source))
 
+    def n_untouched_blocks(self, n_layers: int) -> int:
+        """How many of a model's first blocks give what they would give without the clamps.
+
+        What they give is meant before any edit of it.
+        """
+        sites = [*(edit.site for edit in self.edits), *map(parse_site, self.sources)]
+        return min((_n_blocks_before(site) for site in sites), default=n_layers)
+
     @classmethod
     def of(cls, clamps: Iterable[Clamp], saes: Mapping[str, Sae]) -> ClampSet:
         """Prepare clamps; muted ones and those that change nothing are dropped.
@@ -155,7 +165,7 @@ class ClampSet:
             of_sae = targets.setdefault(clamp.feature.sae, {})
             so_far = of_sae.get(clamp.feature.index, Target())
             of_sae[clamp.feature.index] = so_far.then(clamp)
-        sites: dict[Site, list[SaeEdit]] = {}
+        sites: dict[AnySite, list[SaeEdit]] = {}
         for name, of_sae in targets.items():
             acting = {index: target for index, target in of_sae.items() if target != Target()}
             by_output = SaeEdit.by_output(saes[name], acting) if acting else {}
@@ -175,7 +185,7 @@ def clamped(anatomy: Anatomy, clamp_set: ClampSet, editable: Tensor) -> Iterator
     """
     with ExitStack() as stack:
         passed = stack.enter_context(tapped(anatomy, clamp_set.sources))
-        for edit in clamp_set.edits:
+        for edit in _by_place(anatomy, clamp_set.edits):
             apply = partial(edit.apply, editable=editable, passed=passed)
             for handle in attach_edit(anatomy, edit.site, apply):
                 stack.callback(handle.remove)
@@ -232,9 +242,26 @@ def _check(clamp: Clamp, saes: Mapping[str, Sae]) -> None:
         )
 
 
-def _place(name: str) -> Site:
+def _n_blocks_before(site: AnySite) -> int:
+    """How many whole blocks have run before a site; 0 where that cannot be told."""
+    if not isinstance(site, Site):
+        return 0
+    return max(0, site.layer + (site.hook == "hook_resid_post"))
+
+
+def _place(name: str) -> AnySite:
     """One name for each place: what enters a block is what left the one before it."""
-    site = Site.parse(name)
-    if site.hook == "hook_resid_pre" and site.layer > 0:
+    site = parse_site(name)
+    if isinstance(site, Site) and site.hook == "hook_resid_pre" and site.layer > 0:
         return Site.parse(resid_post(site.layer - 1))
     return site
+
+
+def _by_place(anatomy: Anatomy, edits: Iterable[SiteEdit]) -> Iterator[SiteEdit]:
+    """The edits, joined where two names stand for one place, so that both encode the same."""
+    places: dict[Place, SiteEdit] = {}
+    for edit in edits:
+        place = find_place(anatomy, edit.site)
+        known = places.get(place)
+        places[place] = SiteEdit(known.site, known.edits + edit.edits) if known else edit
+    yield from places.values()

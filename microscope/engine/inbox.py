@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 ORDER: tuple[Slot, ...] = ("model", "saes", "read", "generate", "checkup")
 
+OUTDATES_WRITING: frozenset[Slot] = frozenset({"model", "saes", "generate"})
+
 
 class Inbox:
     """Filled by the reading thread, emptied by the thread that runs the model."""
@@ -41,6 +43,11 @@ class Inbox:
         """Whether the engine should end."""
         with self._changed:
             return self._is_closed
+
+    def outdates_writing(self) -> bool:
+        """Whether what waits would end a text that is being written."""
+        with self._changed:
+            return self._is_closed or not OUTDATES_WRITING.isdisjoint(self._waiting)
 
     def take(self, *, wait: bool) -> list[AnyRequest]:
         """What has come since last time, in the order in which it must be started."""

@@ -8,30 +8,26 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import DynamicCache
-
 from microscope.core.errors import PromptRejected
 from microscope.engine.architectures import anatomy_of
 from microscope.engine.checkpoint import find_checkpoint
 from microscope.engine.exactness import measure_lens_error
-from microscope.engine.loading import (
-    choose_device,
-    choose_dtype,
-    load_network,
-    load_tokenizer,
-)
-from microscope.engine.model_card import describe, eos_ids, with_verdict
+from microscope.engine.loading import choose_device, load_network, load_tokenizer
+from microscope.engine.model_card import describe, eos_ids, with_precision, with_verdict
+from microscope.engine.precision import choose_dtype
+from microscope.engine.recurrence import new_cache, read_on
 from microscope.engine.tokenising import Tokeniser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import DynamicCache, PreTrainedModel
 
     from microscope.core.cards import ModelCard
     from microscope.core.prompts import Prompt, Token
     from microscope.engine.architectures import Anatomy
+    from microscope.engine.recurrence import RecurrentState
 
     OnProgress = Callable[[str, int, int], None]
 
@@ -69,13 +65,14 @@ class LanguageModel:
         report("Reading the tokenizer", 1, 4)
         tokenizer = load_tokenizer(checkpoint.folder)
         report("Loading the weights", 2, 4)
-        network, remark = load_network(checkpoint.folder, place, weights_dtype)
+        network, remark = load_network(checkpoint.folder, place, weights_dtype, dtype)
         anatomy = anatomy_of(network)
         tokeniser = Tokeniser(tokenizer, wants_bos=anatomy.family.wants_bos)
         report("Comparing the lens with the model", 3, 4)
         lens_error = measure_lens_error(network, anatomy, tokeniser.bos_id or 0)
         card = describe(checkpoint.name, source, network, anatomy, tokeniser.has_chat_template)
         card = with_verdict(card, network, lens_error, remark)
+        card = with_precision(card, network, dtype)
         ends = eos_ids(network, tokenizer.eos_token_id)
         return cls(network, anatomy, card, tokeniser, ends)
 
@@ -112,29 +109,24 @@ class LanguageModel:
         """Decode without special tokens, spaces exactly as the model wrote them."""
         return self.tokeniser.text(ids)
 
-    def new_cache(self) -> DynamicCache:
-        """An empty cache that keeps every position, in sliding-window models too.
-
-        Made without the configuration: the window is then in the mask alone, the logits are
-        the same, and the cache can be cropped at any length.
-        """
-        return DynamicCache()
+    def new_cache(self) -> DynamicCache | RecurrentState:
+        """An empty past, for `step`; the recurrent state of some families cannot be cropped."""
+        return new_cache(self.network)
 
     @torch.inference_mode()
-    def step(self, ids: Tensor, cache: DynamicCache | None = None, keep: int = 1) -> Tensor:
+    def step(
+        self, ids: Tensor, cache: DynamicCache | RecurrentState | None = None, keep: int = 1
+    ) -> Tensor:
         """Run new tokens after those in the cache, which grows by them.
 
         `ids` is (n_rows, n_new), all rows of equal length and none padded. Returns float32
         (n_rows, keep, n_vocabulary), the logits after the last `keep` tokens; 0 keeps all.
         """
         options = {"logits_to_keep": keep} if self._can_keep_few else {}
-        output = self.network(
-            input_ids=ids.to(self.network.device),
-            past_key_values=cache,
-            use_cache=cache is not None,
-            **options,
-        )
-        logits: Tensor = output.logits
+        ids = ids.to(self.network.device)
+        if cache is not None:
+            return read_on(self.network, ids, cache, **options)[:, -keep:].float()
+        logits: Tensor = self.network(input_ids=ids, use_cache=False, **options).logits
         return logits[:, -keep:].float()
 
     @cached_property

@@ -18,18 +18,13 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging as transformers_logging
 
 from microscope.core.errors import ModelUnreadable
+from microscope.engine.precision import quantisation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 # What transformers raises for a file that it does not like; it has no error class of its own.
 _LIBRARY_ERRORS = (
@@ -67,21 +62,6 @@ def _has_mps() -> bool:
     return torch.backends.mps.is_available()
 
 
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
-    """The dtype of a name; "auto" is float32 on the CPU, elsewhere the checkpoint's own.
-
-    Raises:
-        ModelUnreadable: no dtype of that name can be used.
-    """
-    if dtype == "auto":
-        return torch.float32 if device.type == "cpu" else "auto"
-    if dtype not in DTYPES:
-        raise ModelUnreadable(
-            f"A model cannot be opened as {dtype!r}. Choose auto, {', '.join(DTYPES)}."
-        )
-    return DTYPES[dtype]
-
-
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer in a folder.
 
@@ -98,10 +78,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_network(
-    folder: Path, device: torch.device, dtype: torch.dtype | str
+    folder: Path, device: torch.device, dtype: torch.dtype | str, precision: str = "auto"
 ) -> tuple[PreTrainedModel, str]:
     """Load a decoder-only network for reading: eval mode, no gradients.
 
+    `dtype` is that of the plain weights; `precision` may be "8bit" or "4bit" besides.
     Returns the network and a sentence on weights left unused, empty where there are none.
 
     Raises:
@@ -112,6 +93,8 @@ def load_network(
             folder, local_files_only=True, trust_remote_code=False
         )
         _refuse_encoder(folder, config)
+        _keep_one_scale(config)
+        options = quantisation(precision, device)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -120,10 +103,13 @@ def load_network(
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **options,
         )
         network, info = loaded  # a pair, because of `output_loading_info`
         _check_weights(folder, info)
-        network = network.to(device).eval().requires_grad_(False)
+        if not options:
+            network = network.to(device)
+        network = network.eval().requires_grad_(False)
     return network, _remark_on_unused(info)
 
 
@@ -138,6 +124,12 @@ def _refuse_encoder(folder: Path, config: PreTrainedConfig) -> None:
             f"The model in {folder} ({kind}) is {what}: it does not write text from left to "
             "right. Open a decoder-only model such as GPT-2, Llama, Qwen or Gemma."
         )
+
+
+def _keep_one_scale(config: PreTrainedConfig) -> None:
+    """Keep RWKV from halving its residual stream every few blocks, as it does for float16."""
+    if getattr(config, "rescale_every", 0):
+        config.rescale_every = 0
 
 
 def _check_weights(folder: Path, info: dict[str, Any]) -> None:

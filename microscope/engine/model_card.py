@@ -8,14 +8,25 @@ import msgspec
 
 from microscope.core.cards import ModelCard
 from microscope.engine.exactness import lens_tolerance
+from microscope.engine.precision import QUANTISED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from microscope.engine.architectures import Anatomy
 
-_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+_CONTEXT_NAMES = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "context_length",
+)
 _CONTEXT_IF_UNSAID = 2048
+_QUANTISED_REMARK = (
+    "The weights are rounded to few bits: activations, and with them an SAE's features, are a "
+    "little off, and in 8 bits a word's numbers depend slightly on the words run beside it."
+)
 
 
 def describe(
@@ -49,6 +60,18 @@ def with_verdict(
         "the largest, so this model finishes its logits in a way not known here. "
     )
     return msgspec.structs.replace(card, is_exact=False, remark=(sentence + remark).strip())
+
+
+def with_precision(card: ModelCard, network: PreTrainedModel, precision: str) -> ModelCard:
+    """The card of a network in 8 or 4 bits, whose weights are packed; else the same card."""
+    if precision not in QUANTISED:
+        return card
+    return msgspec.structs.replace(
+        card,
+        dtype=precision,
+        n_parameters=int(network.num_parameters()),
+        remark=f"{_QUANTISED_REMARK} {card.remark}".strip(),
+    )
 
 
 def context_length(config: PreTrainedConfig) -> int:

@@ -1,4 +1,4 @@
-"""The engine with weights: one open model, its SAEs, and the four kinds of request."""
+"""The engine with weights: one open model, its SAEs, and the kinds of request."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from microscope.core.errors import NotReady, UserError
 from microscope.core.messages import (
     PROTOCOL_VERSION,
+    CheckUp,
     EngineReady,
     Generate,
     ModelOpened,
@@ -21,13 +22,15 @@ from microscope.core.messages import (
     SaeOpened,
     SaeRefused,
 )
+from microscope.engine.checkup import check_up
+from microscope.engine.interrupting import never
 from microscope.engine.language_model import LanguageModel
 from microscope.engine.reading import read
 from microscope.engine.saes.loading import find_saes, open_sae, unique_name
 from microscope.engine.writing import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from microscope.core.messages import AnyEvent, AnyRequest
     from microscope.engine.saes.sae import Sae
@@ -42,6 +45,11 @@ class ModelEngine:
         self._model: LanguageModel | None = None
         self._writer: Writer | None = None
         self._saes: dict[str, Sae] = {}
+        self._should_stop: Callable[[], bool] = never
+
+    def heed(self, should_stop: Callable[[], bool]) -> None:
+        """While writing, ask before every block, and raise `Interrupted` when it says yes."""
+        self._should_stop = should_stop
 
     def hello(self) -> EngineReady:
         """Versions and devices."""
@@ -66,6 +74,8 @@ class ModelEngine:
                 self._open_one()
                 if self._writer:
                     yield from self._writer.write(self._saes, request)
+            case CheckUp():
+                yield from check_up(self._open_one(), self._saes, request)
 
     def text(self, ids: Sequence[int]) -> str:
         """Ids as text, special tokens left out. Raises `NotReady` without a model."""
@@ -82,7 +92,7 @@ class ModelEngine:
         self._model = self._writer = None
         self._saes = {}
         model = LanguageModel.open(request.source, request.device, request.dtype)
-        self._model, self._writer = model, Writer(model)
+        self._model, self._writer = model, Writer(model, self._should_stop)
         yield ModelOpened(run_id=request.run_id, model=model.card)
 
     def _open_saes(self, request: OpenSaes) -> Generator[AnyEvent]:
@@ -116,7 +126,8 @@ def expand(sources: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
     refusals = {}
     for source in sources:
         try:
-            found.update(dict.fromkeys(find_saes(source)))
+            # What holds no SAE is kept: opening it says why.
+            found.update(dict.fromkeys(find_saes(source) or [source]))
         except UserError as error:
             refusals[source] = str(error)
     return list(found), refusals

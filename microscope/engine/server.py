@@ -21,6 +21,7 @@ from microscope.core.messages import (
     RunFinished,
 )
 from microscope.engine.inbox import ORDER, Inbox, slot_of
+from microscope.engine.interrupting import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXCLUSIVE: tuple[Slot, ...] = ("model", "saes")
+PATIENT: tuple[Slot, ...] = ("checkup",)
 
 
 class Engine(Protocol):
@@ -42,6 +44,10 @@ class Engine(Protocol):
 
     def hello(self) -> EngineReady:
         """What is here: versions and devices."""
+        ...
+
+    def heed(self, should_stop: Callable[[], bool]) -> None:
+        """While writing, ask this often, and raise `Interrupted` when it says yes."""
         ...
 
 
@@ -57,16 +63,21 @@ class Jobs:
         return bool(self._running)
 
     def start(self, request: AnyRequest) -> None:
-        """Begin a request in place of the one in its slot; a new model ends every run."""
-        for slot in ORDER if isinstance(request, OpenModel) else (slot_of(request),):
+        """Begin a request in place of the one in its slot, and of those that it outdates."""
+        for slot in outdated_by(request):
             self._drop(slot)
         if not isinstance(request, Cancel):
             self._running[slot_of(request)] = (request.run_id, self._engine.handle(request))
 
     def advance(self) -> None:
-        """One step of the run that the others wait for, or else one step of each."""
-        first = next((slot for slot in EXCLUSIVE if slot in self._running), None)
-        for slot in (first,) if first else [slot for slot in ORDER if slot in self._running]:
+        """One step of the run that the others wait for, or else one step of each.
+
+        A check-up moves on only while nothing else does.
+        """
+        running = [slot for slot in ORDER if slot in self._running]
+        first = next((slot for slot in EXCLUSIVE if slot in running), None)
+        busy = [slot for slot in running if slot not in PATIENT]
+        for slot in (first,) if first else busy or running:
             self._step(slot)
 
     def close(self) -> None:
@@ -86,6 +97,9 @@ class Jobs:
             event = next(run)
         except StopIteration:
             event = RunFinished(run_id=run_id)
+        except Interrupted:
+            self._drop(slot)
+            return
         except UserError as error:
             event = RunFailed(run_id=run_id, summary=str(error))
         except Exception as error:
@@ -94,6 +108,14 @@ class Jobs:
         if isinstance(event, RunFinished | RunFailed):
             self._drop(slot)
         self._send(event)
+
+
+def outdated_by(request: AnyRequest) -> tuple[Slot, ...]:
+    """The slots whose runs a request ends: a new model ends all, new SAEs a check-up."""
+    if isinstance(request, OpenModel):
+        return ORDER
+    slot = slot_of(request)
+    return (slot, *PATIENT) if slot == "saes" else (slot,)
 
 
 def failure(run_id: int, error: BaseException) -> RunFailed:
@@ -119,6 +141,7 @@ def serve(engine: Engine, incoming: BinaryIO, outgoing: BinaryIO) -> None:
     def send(event: AnyEvent) -> None:
         write_frame(outgoing, event)
 
+    engine.heed(inbox.outdates_writing)
     send(engine.hello())
     reader.start()
     jobs = Jobs(engine, send)

@@ -1,8 +1,7 @@
-"""Reads and edits the residual stream at sites, by forward hooks.
+"""Reads and edits what stands at sites while a network runs, by forward hooks.
 
-Knows where a site is and in which order hooks run; not what an edit is for. A recorder sees
-the edited value, whichever of the two was attached first. Sites: `embed` (what enters the
-first block) and `blocks.L.hook_resid_pre`, `hook_resid_mid`, `hook_resid_post`.
+Knows in which order hooks run; not where sites are, nor what an edit is for. A recorder sees
+the edited value, whichever of the two was attached first.
 """
 
 from __future__ import annotations
@@ -11,117 +10,157 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from microscope.core.errors import SaeMismatch
-from microscope.core.sites import EMBED, Site
+from microscope.engine.sites import Place, find_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from torch import nn
     from torch.utils.hooks import RemovableHandle
 
+    from microscope.core.sites import AnySite
     from microscope.engine.architectures import Anatomy
 
     Edit = Callable[[Tensor], Tensor]
     Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
-RESID_PRE, RESID_MID, RESID_POST = "hook_resid_pre", "hook_resid_mid", "hook_resid_post"
+_LAST = 9
+
+
+class Taps(dict[str, Tensor]):
+    """What stood at sites, by name; a site is absent until the network has come past it."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise SaeMismatch(
+            f"The open model did not come past the site {name} when it ran, so nothing can be "
+            "read there."
+        )
 
 
 @contextmanager
 def tapped(anatomy: Anatomy, sites: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """Record the residual stream at sites while the `with` block runs the network.
+    """Record what stands at sites while the `with` block runs the network.
 
-    Yields a mapping from site name to (n_rows, n_tokens, d_model) in the network's dtype, as
-    the network's last call left it; a site is absent until the network has run.
+    Yields a mapping from site name to (n_rows, n_tokens, width) in the network's dtype
+    (float32 for `hook_normalized`), as the network's last call left it.
 
     Raises:
         SaeMismatch: the model has no such site.
     """
-    taps: dict[str, Tensor] = {}
+    taps = Taps()
     with ExitStack() as stack:
         for name in sites:
-            stack.callback(_attach_tap(anatomy, name, taps).remove)
+            tap = _tap(find_place(anatomy, name), name, taps)
+            stack.callback(tap.attach().remove)
         yield taps
 
 
-def attach_edit(anatomy: Anatomy, site: Site, edit: Edit) -> list[RemovableHandle]:
-    """Replace the residual stream at a site by `edit` of it, until the handles are removed.
+def attach_edit(anatomy: Anatomy, site: AnySite | str, edit: Edit) -> list[RemovableHandle]:
+    """Replace what stands at a site by `edit` of it, until the handles are removed.
 
-    `edit` gets (n_rows, n_new, d_model) in the network's dtype and returns the like, out of
+    `edit` gets (n_rows, n_new, width) in the network's dtype and returns the like, out of
     place. At resid_mid the stream is read twice, by the norm and by the skip past the MLP;
     both get the edit.
 
     Raises:
-        SaeMismatch: the model has no such site.
+        SaeMismatch: the model has no such site, or it can be read only.
     """
-    _check_site(anatomy, site)
-    block = anatomy.blocks[site.layer]
-    if site.hook == RESID_PRE:
-        return [_attach_input_edit(block, edit)]
-    if site.hook == RESID_POST:
-        handle = _attach_output_hook(block, _OutputEdit(edit))
-        _move_skip_edits_to_front(block)
-        return [handle]
-    mid = _MidEdit(edit)
-    return [
-        _attach_input_edit(_mid_norm(anatomy, site), mid.edit_norm_input),
-        _attach_output_hook(block, _SkipEdit(mid.edit_skip)),
-    ]
+    place = find_place(anatomy, site)
+    if place.is_read_only:
+        name = site if isinstance(site, str) else site.name
+        raise SaeMismatch(
+            f"The site {name} of the open {anatomy.architecture} model can be read but not "
+            "edited: other parts of the block read the same module."
+        )
+    if place.skip_of is not None:
+        mid = _MidEdit(edit)
+        return [
+            _InputEdit(place, mid.edit_norm_input, rank=0).attach(),
+            _OutputEdit(Place(place.skip_of, "output"), mid.edit_skip, rank=0).attach(),
+        ]
+    if place.end == "input":
+        return [_InputEdit(place, edit, rank=2).attach()]
+    return [_OutputEdit(place, edit, rank=1).attach()]
 
 
-def _attach_tap(anatomy: Anatomy, name: str, taps: dict[str, Tensor]) -> RemovableHandle:
-    site = _parse(anatomy, name)
-    block = anatomy.blocks[site.layer]
-
-    def keep_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        taps[name] = _input_of(args, kwargs).detach()
-
-    def keep_output(_module: nn.Module, _args: object, output: Any) -> None:
-        taps[name] = _residual_of(output).detach()
-
-    if site.hook == RESID_POST:
-        return block.register_forward_hook(keep_output)
-    reader = block if site.hook == RESID_PRE else _mid_norm(anatomy, site)
-    return reader.register_forward_pre_hook(keep_input, with_kwargs=True)
+def _tap(place: Place, name: str, taps: dict[str, Tensor]) -> _InputTap | _OutputTap:
+    if place.end == "output":
+        return _OutputTap(place, name, taps, rank=2)
+    # What the MLP alone reads may differ from the stream once it has been edited.
+    return _InputTap(place, name, taps, rank=3 if place.skip_of is None else 1)
 
 
-def _attach_input_edit(module: nn.Module, edit: Edit) -> RemovableHandle:
-    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
-        return _with_input(args, kwargs, edit(_input_of(args, kwargs)))
+class _Hook:
+    """A forward hook at a place.
 
-    return module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True)
+    At one end of a module hooks run by rank. Inputs: edits of resid_mid, its recorders, other
+    edits, other recorders. Outputs: what resid_mid's edits do to the skip, edits, recorders.
+    """
+
+    def __init__(self, place: Place, *, rank: int) -> None:
+        self.place = place
+        self.rank = rank
+
+    def attach(self) -> RemovableHandle:
+        """Attach to the module, in front of hooks of a higher rank and of foreign ones."""
+        module = self.place.module
+        if self.place.end == "input":
+            handle = module.register_forward_pre_hook(self, with_kwargs=True)
+            _sort(module._forward_pre_hooks)
+        else:
+            handle = module.register_forward_hook(self)
+            _sort(module._forward_hooks)
+        return handle
+
+    def __call__(self, _module: nn.Module, args: Any, more: Any) -> Any:
+        """What torch calls: with positional and keyword inputs, or with inputs and output."""
+        raise NotImplementedError
 
 
-def _attach_output_hook(block: nn.Module, hook: _OutputEdit) -> RemovableHandle:
-    return block.register_forward_hook(hook, prepend=True)
+class _InputTap(_Hook):
+    def __init__(self, place: Place, name: str, taps: dict[str, Tensor], *, rank: int) -> None:
+        super().__init__(place, rank=rank)
+        self._name = name
+        self._taps = taps
+
+    def __call__(self, _module: nn.Module, args: Any, more: Any) -> None:
+        self._taps[self._name] = self.place.view(_input_of(args, more).detach())
 
 
-class _OutputEdit:
-    """A forward hook that edits a block's residual and keeps the kind of its output."""
+class _OutputTap(_InputTap):
+    def __call__(self, _module: nn.Module, args: Any, more: Any) -> None:
+        self._taps[self._name] = self.place.view(_first_of(more).detach())
 
-    def __init__(self, edit: Edit) -> None:
+
+class _InputEdit(_Hook):
+    def __init__(self, place: Place, edit: Edit, *, rank: int) -> None:
+        super().__init__(place, rank=rank)
         self._edit = edit
 
-    def __call__(self, _module: nn.Module, _args: object, output: Any) -> Any:
-        edited = self._edit(_residual_of(output))
-        return (edited, *output[1:]) if isinstance(output, tuple) else edited
+    def __call__(self, _module: nn.Module, args: Any, more: Any) -> Any:
+        edited = self.place.with_edit(_input_of(args, more), self._edit)
+        return _with_input(args, more, edited)
 
 
-class _SkipEdit(_OutputEdit):
-    """The half of a resid_mid edit that is made at the end of the block."""
+class _OutputEdit(_InputEdit):
+    """Keeps the kind of the module's output."""
+
+    def __call__(self, _module: nn.Module, args: Any, more: Any) -> Any:
+        edited = self.place.with_edit(_first_of(more), self._edit)
+        return (edited, *more[1:]) if isinstance(more, tuple) else edited
 
 
-def _move_skip_edits_to_front(block: nn.Module) -> None:
-    """Let an edit of resid_post see the block's output with every resid_mid edit in it.
+def _sort(hooks: Any) -> None:
+    """Order the hooks of one end of a module by rank; those of equal rank stay as they were.
 
-    Of two prepended hooks the later one runs first, and torch has no public way to say
-    otherwise; this is the step by which `prepend=True` itself puts a hook in front.
+    torch has a public way to put a hook in front of all others only; this is the step by
+    which it does so itself.
     """
-    for key, hook in list(block._forward_hooks.items()):
-        if isinstance(hook, _SkipEdit):
-            block._forward_hooks.move_to_end(key, last=False)  # type: ignore[attr-defined]
+    for key in sorted(hooks, key=lambda key: getattr(hooks[key], "rank", _LAST)):
+        hooks.move_to_end(key)
 
 
 class _MidEdit:
@@ -145,52 +184,22 @@ class _MidEdit:
 
 
 def _input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    residual: Tensor = args[0] if args else kwargs["hidden_states"]
-    return residual
+    value: Tensor = args[0] if args else kwargs[_input_name(kwargs)]
+    return value
 
 
 def _with_input(args: tuple[Any, ...], kwargs: dict[str, Any], value: Tensor) -> Inputs:
     if args:
         return (value, *args[1:]), kwargs
-    return args, {**kwargs, "hidden_states": value}
+    return args, {**kwargs, _input_name(kwargs): value}
 
 
-def _residual_of(output: Any) -> Tensor:
-    residual: Tensor = output[0] if isinstance(output, tuple) else output
-    return residual
+def _input_name(kwargs: dict[str, Any]) -> str:
+    """The keyword of a module's main input, where nothing is given by position."""
+    tensors = (name for name, value in kwargs.items() if isinstance(value, Tensor))
+    return "hidden_states" if "hidden_states" in kwargs else next(tensors)
 
 
-def _parse(anatomy: Anatomy, name: str) -> Site:
-    if name == EMBED:
-        return Site(0, RESID_PRE)
-    try:
-        site = Site.parse(name)
-    except ValueError as error:
-        raise SaeMismatch(str(error)) from error
-    _check_site(anatomy, site)
-    return site
-
-
-def _check_site(anatomy: Anatomy, site: Site) -> None:
-    if not 0 <= site.layer < anatomy.n_layers:
-        raise SaeMismatch(
-            f"The site {site.name} is not in the open {anatomy.architecture} model: its "
-            f"blocks are numbered 0 to {anatomy.n_layers - 1}."
-        )
-    if site.hook not in (RESID_PRE, RESID_MID, RESID_POST):
-        raise SaeMismatch(
-            f"The site {site.name} is not a place in the residual stream of the open "
-            f"{anatomy.architecture} model; use {RESID_PRE}, {RESID_MID} or {RESID_POST}."
-        )
-    if site.hook == RESID_MID:
-        _mid_norm(anatomy, site)
-
-
-def _mid_norm(anatomy: Anatomy, site: Site) -> nn.Module:
-    norm = anatomy.mid_norm(site.layer)
-    if norm is None:
-        raise SaeMismatch(
-            f"The site {site.name} does not exist, or is not known, in the open "
-            f"{anatomy.architecture} model; use {RESID_PRE} or {RESID_POST}."
-        )
-    return norm
+def _first_of(output: Any) -> Tensor:
+    value: Tensor = output[0] if isinstance(output, tuple) else output
+    return value

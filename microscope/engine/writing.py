@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from microscope.core.messages import KlMeasured, PromptTokenised, TextWritten
 from microscope.engine.clamping import ClampSet
-from microscope.engine.generation import Kl, Written, write, write_with_kl
+from microscope.engine.generation import Written, write
+from microscope.engine.interrupting import never
+from microscope.engine.live import Kl, LiveText
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from microscope.core.messages import AnyEvent, Generate
     from microscope.engine.language_model import LanguageModel
@@ -52,8 +52,9 @@ class Baseline:
 class Writer:
     """Writes for one open model."""
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, should_stop: Callable[[], bool] = never) -> None:
         self._model = model
+        self._live = LiveText(model, should_stop)
         self._baseline: Baseline | None = None
 
     def write(self, saes: Mapping[str, Sae], request: Generate) -> Generator[AnyEvent]:
@@ -89,24 +90,15 @@ class Writer:
     def _steered_events(
         self, ids: Sequence[int], clamp_set: ClampSet, request: Generate
     ) -> Iterator[AnyEvent]:
-        position = 0
-        for step in write_with_kl(
-            self._model,
-            ids,
-            clamp_set,
-            request.sampler,
-            request.seed,
-            request.max_new_tokens,
+        for step in self._live.write(
+            ids, clamp_set, request.sampler, request.seed, request.max_new_tokens
         ):
             if isinstance(step, Kl):
                 yield KlMeasured(
-                    run_id=request.run_id,
-                    position=step.position,
-                    values=np.asarray(step.values, np.float32),
+                    run_id=request.run_id, position=step.position, values=step.values
                 )
             else:
-                yield self._event(request.run_id, "steered", position, [step])
-                position += 1
+                yield self._event(request.run_id, "steered", step.position, step.written)
 
     def _event(
         self, run_id: int, stream: str, position: int, written: Sequence[Written]

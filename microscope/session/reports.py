@@ -136,15 +136,10 @@ class Reports:
         if model is None or tokens is None:
             return
         self._fresh_tokens = None
+        session.cursor = following(session.cursor, session.lens, len(tokens), model.n_layers)
         session.features = {}
         session.tokens = tokens
         session.lens = LensReading.empty(lens_sites(model.n_layers), tokens, TOP_TOKENS)
-        cursor = session.cursor
-        session.cursor = Cursor(
-            min(cursor.token, len(tokens) - 1),
-            min(cursor.site, model.n_layers),
-            cursor.feature,
-        )
 
     def _take_lens(self, event: LensRead) -> None:
         self._begin_reading()
@@ -209,3 +204,17 @@ class Reports:
 
     def _fail(self, place: Place, summary: str) -> None:
         self._session.failures = {**self._session.failures, place: summary}
+
+
+def following(
+    cursor: Cursor, before: LensReading | None, n_tokens: int, n_layers: int
+) -> Cursor:
+    """Where the cursor goes with a new prompt.
+
+    It starts at the last token's output; at the end of a prompt it follows the typing.
+    """
+    if before is None:
+        return Cursor(n_tokens - 1, n_layers, cursor.feature)
+    was_last = cursor.token >= before.n_tokens - 1
+    token = n_tokens - 1 if was_last else min(cursor.token, n_tokens - 1)
+    return Cursor(token, min(cursor.site, n_layers), cursor.feature)

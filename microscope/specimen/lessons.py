@@ -27,7 +27,8 @@ RAREST = 5
 """A word in fewer texts than this is too rare to say what it goes with."""
 OUTLOOK_STRIDE = 4
 OUTLOOK_REACH = 24
-AMPLIFIED_SHARE = 0.5
+FEW_TOKENS = 12
+"""The mean of fewer tokens says more of these tokens than of the text, and counts for less."""
 MEAN_MEMORY = 0.95
 
 
@@ -129,15 +130,17 @@ class Amplifier:
         self._blocks = [model.model.layers[layer] for layer in layers]
         self._means: dict[int, torch.Tensor] = {}
         self._most = most
+        self._share = 0.0
         self._random = Random(seed)
         self._generator = torch.Generator().manual_seed(seed)
 
     @contextmanager
-    def amplifying(self) -> Iterator[None]:
-        """Amplify after one block in the pass that runs within."""
-        if not self._blocks:
+    def amplifying(self, share: float) -> Iterator[None]:
+        """Amplify after one block, in a share of the rows, in the pass that runs within."""
+        if not self._blocks or not share:
             yield
             return
+        self._share = share
         number = self._random.randrange(len(self._blocks))
         handle = self._blocks[number].register_forward_hook(
             lambda _module, _args, output: self._amplified(number, output)
@@ -149,12 +152,12 @@ class Amplifier:
 
     def _amplified(self, number: int, x: torch.Tensor) -> torch.Tensor:
         seen = x.detach()[:, 1:]  # BOS is like no other token
-        counts = torch.arange(1, seen.shape[1] + 1)[:, None]
+        counts = torch.arange(1, seen.shape[1] + 1)[:, None].clamp_min(FEW_TOKENS)
         so_far = seen.cumsum(1) / counts  # (n_rows, n_tokens - 1, d_model)
         mean = seen.mean((0, 1))
         known = self._means.get(number, mean)
         self._means[number] = MEAN_MEMORY * known + (1 - MEAN_MEMORY) * mean
         draws = torch.rand(2, len(x), generator=self._generator)
-        factor = self._most * draws[0] * (draws[1] < AMPLIFIED_SHARE)
+        factor = self._most * draws[0] * (draws[1] < self._share)
         change = factor[:, None, None] * (so_far - self._means[number])
         return x + torch.nn.functional.pad(change, (0, 0, 1, 0))

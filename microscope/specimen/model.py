@@ -75,7 +75,8 @@ def train_model(
         ids, labels = next(batches)
         with ExitStack() as stack:
             stack.enter_context(outlook.watching())
-            stack.enter_context(amplifier.amplifying())
+            is_late = step >= recipe.amplified_from * recipe.n_steps
+            stack.enter_context(amplifier.amplifying(recipe.amplified_rows * is_late))
             logits = model(ids[:, :-1]).logits  # (n_rows, n_tokens - 1, n_vocabulary)
         loss = recipe.outlook_weight * outlook.loss(labels) + torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED

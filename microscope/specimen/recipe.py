@@ -10,7 +10,20 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """The model and its training. `rows_per_batch` documents make a step."""
+    """The model and its training; what `lessons.py` does is set by the last six.
+
+    Attributes:
+        rows_per_batch: how many documents make a step.
+        initial_std: of the random start.
+        placed_share: of the dimensions of word vectors, those that start from word counts.
+        placed_std: of these dimensions.
+        outlook_layer: the block after which the words to come are asked for.
+        outlook_weight: of that question in the loss.
+        amplified_layers: the blocks after which a text's topic may be made stronger.
+        most_amplified: by how much at most.
+        amplified_rows: the share of rows that are.
+        amplified_from: the share of the steps that are left alone at first.
+    """
 
     d_model: int = 128
     n_layers: int = 4
@@ -19,15 +32,17 @@ class ModelRecipe:
     context_length: int = 256
     n_vocabulary: int = 2000
     rows_per_batch: int = 8
-    n_steps: int = 800
+    n_steps: int = 700
     learning_rate: float = 4e-3
     initial_std: float = 0.04
-    outlook_layer: int = 1
-    outlook_weight: float = 0.5
     placed_share: float = 0.375
     placed_std: float = 0.08
+    outlook_layer: int = 1
+    outlook_weight: float = 0.5
     amplified_layers: tuple[int, ...] = (1, 2)
-    most_amplified: float = 3.0
+    most_amplified: float = 2.0
+    amplified_rows: float = 0.35
+    amplified_from: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -35,22 +50,22 @@ class SaeRecipe:
     """The SAEs, one after every block, and their training. `k` is the L0 aimed at."""
 
     n_features: int = 512
-    k: int = 16
-    n_tokens: int = 60_000
+    k: int = 12
+    n_tokens: int = 40_000
     tokens_per_batch: int = 512
-    n_steps: int = 500
-    learning_rate: float = 2e-3
+    n_steps: int = 350
+    learning_rate: float = 5e-3
 
 
 @dataclass(frozen=True)
 class DemoRecipe:
-    """The search for demonstrations: how many features are tried, on how much text."""
+    """The search for demonstrations. Strengths are in units of a feature's maximum."""
 
     n_wanted: int = 12
-    n_candidates: int = 24
-    n_texts: int = 6
-    n_new_tokens: int = 40
-    strengths: tuple[float, ...] = (1.0, 2.0, 4.0)
+    n_texts: int = 2
+    n_new_tokens: int = 32
+    layers: tuple[int, ...] = (1, 2)
+    strengths: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -59,8 +74,31 @@ class Recipe:
 
     name: str
     seed: int = 1
-    n_documents: int = 6400
+    n_documents: int = 5600
     n_held_out: int = 300
     model: ModelRecipe = field(default_factory=ModelRecipe)
     saes: SaeRecipe = field(default_factory=SaeRecipe)
     demos: DemoRecipe = field(default_factory=DemoRecipe)
+
+
+STAND_IN = Recipe("stand-in")
+"""What a first start makes for itself: about a minute on one CPU core."""
+
+TINY = Recipe(
+    "tiny",
+    n_documents=600,
+    n_held_out=60,
+    model=ModelRecipe(
+        d_model=64,
+        n_layers=2,
+        d_mlp=128,
+        n_vocabulary=1200,
+        n_steps=120,
+        learning_rate=8e-3,
+        outlook_layer=0,
+        amplified_layers=(0,),
+    ),
+    saes=SaeRecipe(n_features=128, k=8, n_tokens=6000, n_steps=100),
+    demos=DemoRecipe(n_texts=1, n_new_tokens=16, layers=(1,), strengths=(2.0,)),
+)
+"""For tests: every step of the pipeline in a few seconds; the text is poor."""

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save_file
 
-from microscope.core.sites import resid_post
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -22,12 +20,20 @@ if TYPE_CHECKING:
     from microscope.specimen.recipe import SaeRecipe
 
 RESAMPLED_AT = (0.2, 0.4, 0.6)
+IDLE_STEPS = 30
+"""A feature that has not fired for this many batches is taken for dead."""
+SEARCHED_TOKENS = 4096
 THRESHOLD_MEMORY = 0.98
+DECAY_FROM = 1 / 3
+"""The share of the steps, at the end, over which the learning rate falls to 0."""
 
 
 @dataclass(frozen=True)
 class Sae:
-    """A JumpReLU SAE; decoder rows have length 1. f = p·[p > threshold], p = (x - b_dec) W_enc + b_enc."""
+    """A JumpReLU SAE: f = p · [p > threshold], p = (x - b_dec) W_enc + b_enc.
+
+    Decoder rows have length 1.
+    """
 
     w_enc: torch.Tensor  # (d_model, n_features)
     b_enc: torch.Tensor  # (n_features,)
@@ -108,10 +114,10 @@ class _Training:
     @torch.no_grad()
     def resample(self) -> None:
         """Give features that no longer fire the directions of badly reconstructed tokens."""
-        idle = torch.nonzero(self.n_idle > 30).flatten()
+        idle = torch.nonzero(self.n_idle > IDLE_STEPS).flatten()
         if not len(idle):
             return
-        x = self.x[self._draw(min(len(self.x), 4096))]
+        x = self.x[self._draw(SEARCHED_TOKENS)]
         p = torch.relu(x @ self.w_enc + self.b_enc)
         error = x - (p * (p > self.threshold)) @ self.w_dec
         weights = error.square().sum(1).square()
@@ -121,12 +127,9 @@ class _Training:
         self.w_enc[:, idle] = directions.T
         self.b_enc[idle] = 0.0
         self.n_idle[idle] = 0
-        for state in self.optimizer.state.values():
-            for moment in (state["exp_avg"], state["exp_avg_sq"]):
-                if moment.shape == self.w_enc.shape:
-                    moment[:, idle] = 0.0
-                else:
-                    moment[idle] = 0.0
+        for weights, at in ((self.w_enc, (slice(None), idle)), (self.w_dec, idle)):
+            for moment in ("exp_avg", "exp_avg_sq"):
+                self.optimizer.state[weights][moment][at] = 0.0
 
     @torch.no_grad()
     def result(self) -> Sae:
@@ -162,16 +165,15 @@ def train_sae(
     resampled_at = {round(share * recipe.n_steps) for share in RESAMPLED_AT}
     for step in range(recipe.n_steps):
         left = (recipe.n_steps - step) / recipe.n_steps
-        training.step(recipe.learning_rate * min(1.0, 3 * left))
+        training.step(recipe.learning_rate * min(1.0, left / DECAY_FROM))
         if step in resampled_at:
             training.resample()
         on_step(step + 1, recipe.n_steps)
     return training.result()
 
 
-def save_sae(sae: Sae, folder: Path, layer: int, model_name: str, context_length: int) -> Path:
-    """Write an SAE into `folder/<site>/`; returns that folder."""
-    site = resid_post(layer)
+def save_sae(sae: Sae, folder: Path, site: str, model_name: str, context_length: int) -> None:
+    """Write an SAE into `folder/<site>/`."""
     place = folder / site
     place.mkdir(parents=True)
     tensors = {
@@ -181,10 +183,10 @@ def save_sae(sae: Sae, folder: Path, layer: int, model_name: str, context_length
         "b_dec": sae.b_dec,
         "threshold": sae.threshold,
     }
-    save_file({name: value.contiguous() for name, value in tensors.items()}, place / "sae_weights.safetensors")
+    contiguous = {name: value.contiguous() for name, value in tensors.items()}
+    save_file(contiguous, place / "sae_weights.safetensors")
     config = _config(sae, site, model_name, context_length)
     (place / "cfg.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    return place
 
 
 def _config(sae: Sae, site: str, model_name: str, context_length: int) -> dict[str, object]:

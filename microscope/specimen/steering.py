@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from microscope.specimen.saes import Sae
 
 
+TEMPERATURE = 0.7
+
+
 @dataclass(frozen=True)
 class Hold:
-    """A feature of one SAE and the value to hold it at; None leaves the row as it is."""
+    """A feature of one SAE and the value to hold it at."""
 
     index: int
     value: float
@@ -36,26 +39,29 @@ def write(
     sae: Sae,
     layer: int,
     holds: Sequence[Hold | None],
+    *,
+    n_texts: int,
     n_new_tokens: int,
     seed: int,
-    temperature: float = 0.7,
 ) -> list[str]:
-    """One text for each hold, without the prompt, cut at the end token.
+    """`n_texts` texts for each hold in turn, without the prompt, cut at the end token.
 
-    Every row starts from the same prompt. The draw for a token of the vocabulary at a position
-    is the same in every row (Gumbel-max), so rows differ by what is held only.
+    Every row starts from the same prompt. The draws for the first text (second, ...) are the
+    same for every hold (Gumbel-max), so that these texts differ by what is held only.
     """
-    rows = torch.tensor([tokenizer(prompt)["input_ids"]]).repeat(len(holds), 1)
+    each = [hold for hold in holds for _ in range(n_texts)]
+    rows = torch.tensor([tokenizer(prompt)["input_ids"]]).repeat(len(each), 1)
     generator = torch.Generator().manual_seed(seed)
     written: list[torch.Tensor] = []
     ids, cache = rows, None
-    with hooked(model, layer, _Clamp(sae, holds)):
+    with hooked(model, layer, _Clamp(sae, each)):
         for _ in range(n_new_tokens):
             output = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = output.past_key_values
-            logits = output.logits[:, -1] / temperature  # (n_rows, n_vocabulary)
-            noise = torch.rand(logits.shape[1], generator=generator).clamp_min(1e-10)
-            ids = (logits - torch.log(-torch.log(noise))).argmax(1, keepdim=True)
+            logits = output.logits[:, -1] / TEMPERATURE  # (n_rows, n_vocabulary)
+            noise = torch.rand(n_texts, logits.shape[1], generator=generator)
+            gumbel = -torch.log(-torch.log(noise.clamp(1e-9, 1 - 1e-7)))
+            ids = (logits + gumbel.repeat(len(holds), 1)).argmax(1, keepdim=True)
             written.append(ids)
     tokens = torch.cat(written, dim=1)
     return [_text(tokenizer, row) for row in tokens.tolist()]

@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from microscope.core.errors import StoreUnreadable
-from microscope.core.features import FeatureId
-from microscope.core.pages import FeaturePage
+from microscope.core.pages import FeatureDetails, FeaturePage, Label
+from microscope.storage.feature_details import (
+    TABLES,
+    add_details,
+    best_label,
+    read_details,
+    remember_page_label,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
+
+    from microscope.core.features import FeatureId
 
 APPLICATION_ID = 0x4D46_5047
 """Tells this kind of file from other SQLite databases ("MFPG")."""
@@ -39,6 +47,7 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         ) STRICT""",
         "CREATE VIRTUAL TABLE labels USING fts5 (label)",
     ),
+    TABLES,
 )
 """Step n brings a store from version n to n + 1; a later version adds a step."""
 
@@ -48,6 +57,8 @@ _COLUMNS = (
     "p.sae, p.feature, p.label, p.label_score, p.label_source, p.max_activation, p.density"
 )
 _WAIT_SECONDS = 10.0
+_DETAILS_SINCE = 2
+"""The version of the schema that has tables for details."""
 
 
 class FeaturePages:
@@ -96,6 +107,28 @@ class FeaturePages:
         with self._explained(), self._db:
             for page in pages:
                 self._write_page(page)
+
+    def merge(self, told: Iterable[tuple[FeaturePage, FeatureDetails]]) -> None:
+        """Add to what is known of features; all of it or none.
+
+        Fields that are empty in what is told change nothing. The label that a page shows is
+        then the preferred one of all that are known.
+        """
+        with self._explained(), self._db:
+            for page, details in told:
+                known = self.page(page.feature)
+                if known:
+                    remember_page_label(self._db, known)
+                add_details(self._db, details)
+                label = best_label(self._db, page.feature)
+                self._write_page(merged(known or page, page, label))
+
+    def details(self, feature: FeatureId) -> FeatureDetails:
+        """What else is known of a feature; empty in stores that are older than details."""
+        with self._explained():
+            if self._version() < _DETAILS_SINCE:
+                return FeatureDetails(feature)
+            return read_details(self._db, feature)
 
     def page(self, feature: FeatureId) -> FeaturePage | None:
         """The page of a feature, or None if there is none."""
@@ -189,6 +222,22 @@ class FeaturePages:
             f"The feature pages in {self._path} cannot be used: {why}. Choose another file, or "
             "make the pages again."
         )
+
+
+def merged(known: FeaturePage, told: FeaturePage, label: Label | None = None) -> FeaturePage:
+    """A page with what is told of it; empty fields change nothing."""
+    shown = label or Label(told.label, told.label_source, told.label_score)
+    if not shown.text:
+        shown = Label(known.label, known.label_source, known.label_score)
+    density = known.density if told.density is None else told.density
+    return FeaturePage(
+        known.feature,
+        shown.text,
+        shown.score,
+        shown.source,
+        told.max_activation or known.max_activation,
+        density,
+    )
 
 
 def _page(row: tuple[Any, ...]) -> FeaturePage:

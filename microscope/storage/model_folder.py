@@ -110,7 +110,9 @@ def _weights(folder: Path) -> list[Path]:
             f"{folder} has its weights only as pickle files, which can run code when they are "
             "opened. Convert them to safetensors."
         )
-    raise ModelUnreadable(f"{folder} has no weights. If a download was stopped, start it again.")
+    raise ModelUnreadable(
+        f"{folder} has no weights. If a download was stopped, start it again."
+    )
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -133,4 +135,3 @@ def _main_dtype(headers: list[TensorHeader]) -> str:
     for header in headers:
         sizes[header.dtype] += header.n_numbers
     return DTYPE_NAMES.get(most := sizes.most_common(1)[0][0], most.lower()) if sizes else ""
-

@@ -23,7 +23,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     `text_scale` multiplies the system's font size. `geometry` (place and size of the
     window) and `layout` (its panels) are Qt's own bytes. The recent sources are newest
-    first. While `offline`, no network is used.
+    first. `library_folders` are where the user keeps models. While `offline`, no network is
+    used.
     """
 
     version: Annotated[int, msgspec.Meta(ge=1)] = SETTINGS_VERSION
@@ -33,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     layout: bytes | None = None
     recent_models: tuple[str, ...] = ()
     recent_saes: tuple[str, ...] = ()
+    library_folders: tuple[str, ...] = ()
     offline: bool = True
 
 

@@ -11,8 +11,9 @@ from microscope.core.errors import GenerationStopped, SamplerRejected
 from microscope.core.features import Clamp, FeatureId
 from microscope.core.prompts import Sampler
 from microscope.engine.clamping import ClampSet, clamped, editable_positions
-from microscope.engine.generation import Kl, Written, write, write_with_kl
+from microscope.engine.generation import Written, write
 from microscope.engine.language_model import LanguageModel
+from microscope.engine.live import Kl, LiveText
 from microscope.engine.sampling import choose
 
 PROMPT = (9, 40, 77, 12, 5, 60)
@@ -53,6 +54,15 @@ def steering(strength=12.0):
         for index in (3, 8)
     ]
     return ClampSet.of(clamps, saes)
+
+
+def write_with_kl(model, *arguments):
+    """A text by the live writer, from nothing: each token, and KL in groups."""
+    for step in LiveText(model).write(*arguments):
+        if isinstance(step, Kl):
+            yield step
+        else:
+            yield from step.written
 
 
 def ids_of(steps):

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 from tiny_saes import ARCHITECTURES, NORMALISATIONS, SCALE, K, random_sae, random_weights
 
 import microscope.engine.saes.sae as sae_module
+from microscope.engine.saes.activations import JumpReLU, TopK
+from microscope.engine.saes.matrices import weighted_rows
 
 EVERY_ARCHITECTURE = pytest.mark.parametrize("architecture", ARCHITECTURES)
 EVERY_NORMALISATION = pytest.mark.parametrize("normalisation", NORMALISATIONS)
@@ -94,7 +97,8 @@ def test_folding_keeps_the_reconstruction_and_counts_in_lengths_written(normalis
         assert folded.card.is_folded
         assert_near(folded.decode(folded.encode(x), x), x_hat)
         assert_near(folded.encode(x), f * lengths)
-        torch.testing.assert_close(folded.w_dec.norm(dim=1), torch.ones(20))
+        rows = folded.chosen(torch.arange(20)).rows
+        torch.testing.assert_close(rows.norm(dim=1) * unit, torch.ones(20))
 
 
 @EVERY_NORMALISATION
@@ -107,13 +111,33 @@ def test_plain_top_k_keeps_its_rows_because_lengths_would_change_the_choice(norm
 
 
 @EVERY_ARCHITECTURE
-def test_folding_in_place_gives_the_same_sae(architecture):
-    x = residuals()
+def test_folding_reads_and_copies_no_weights(architecture):
+    raw = random_sae(architecture, "static")
+    for matrix in (raw.w_enc, raw.w_dec):
+        matrix.fill_(torch.nan)
+    folded = raw.folded()
+    assert folded.w_enc is raw.w_enc
+    assert folded.w_dec is raw.w_dec
+
+
+def test_judging_by_length_needs_no_norms_once_folded():
+    w, x = random_weights(), residuals()
+    norms = w["W_dec"].norm(dim=-1)
     for normalisation in NORMALISATIONS:
-        apart = random_sae(architecture, normalisation).folded()
-        inside = random_sae(architecture, normalisation).folded(in_place=True)
-        torch.testing.assert_close(inside.encode(x), apart.encode(x))
-        torch.testing.assert_close(inside.error(x), apart.error(x))
+        raw = random_sae("topk_by_length", normalisation)
+        lazy = replace(raw, activation=TopK(K, by_length=True)).folded()
+        torch.testing.assert_close(lazy.encode(x), raw.folded().encode(x))
+        torch.testing.assert_close(lazy.error(x), raw.error(x))
+    raw = replace(random_sae(), activation=JumpReLU(w["threshold"] / norms))
+    lazy = replace(raw, activation=JumpReLU(w["threshold"], by_length=True)).folded()
+    torch.testing.assert_close(lazy.encode(x), raw.encode(x) * norms)
+    torch.testing.assert_close(lazy.encode_features(x, torch.tensor([4])), lazy.encode(x)[:, [4]])
+
+
+@pytest.mark.parametrize("activation", [TopK(K, by_length=True), JumpReLU(torch.ones(20), True)])
+def test_judging_by_length_is_refused_where_lengths_are_not_counted(activation):
+    with pytest.raises(TypeError, match="folded"):
+        replace(random_sae(), activation=activation).encode(residuals())
 
 
 @EVERY_ARCHITECTURE
@@ -238,7 +262,7 @@ def test_adding_up_few_rows_equals_the_matrix_product(seed, n_tokens, density):
     rows = torch.randn(300, 5, generator=g)
     product = (amounts.double() @ rows.double()).float()
     torch.testing.assert_close(
-        sae_module._weighted_rows(amounts, rows), product, rtol=1e-4, atol=1e-4
+        weighted_rows(amounts, rows), product, rtol=1e-4, atol=1e-4
     )
 
 

@@ -1,15 +1,19 @@
+import json
 from types import SimpleNamespace
 
 import pytest
-import torch
 from tiny_saes import save_saelens
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from microscope.core.cards import ModelCard
 from microscope.core.errors import SaeMismatch, SaeUnreadable
+from microscope.engine.architectures import anatomy_of
 from microscope.engine.saes.loading import find_saes, open_sae, unique_name
 
 
 def model(d_model=8, n_layers=2):
+    config = GPT2Config(n_embd=d_model, n_layer=n_layers, n_head=2, n_inner=12, vocab_size=10)
+    network = AutoModelForCausalLM.from_config(config)
     card = ModelCard(
         name="tiny",
         source="memory",
@@ -22,7 +26,7 @@ def model(d_model=8, n_layers=2):
         dtype="float32",
         device="cpu",
     )
-    return SimpleNamespace(card=card, network=SimpleNamespace(device=torch.device("cpu")))
+    return SimpleNamespace(card=card, network=network, anatomy=anatomy_of(network))
 
 
 def test_an_sae_is_called_after_its_site_unless_named(tmp_path):
@@ -49,6 +53,53 @@ def test_an_sae_of_a_block_that_is_not_there_names_both_numbers(tmp_path):
     save_saelens(tmp_path)
     with pytest.raises(SaeMismatch, match=r"reads block 1; tiny has 1 blocks, 0 to 0"):
         open_sae(str(tmp_path), model(n_layers=1))
+
+
+@pytest.mark.parametrize(
+    ("site", "width"),
+    [
+        ("blocks.1.mlp.hook_post", 12),
+        ("blocks.0.attn.hook_z", 8),
+        ("transformer.h.1.mlp.c_fc", 12),
+        ("transformer.h.1.mlp.dropout", 99),  # only running the model would tell
+    ],
+)
+def test_the_width_that_counts_is_that_of_the_site(tmp_path, site, width):
+    save_saelens(tmp_path, d_in=width, metadata={"hook_name": site})
+    assert open_sae(str(tmp_path), model()).card.d_in == width
+    if width == 99:
+        return
+    save_saelens(tmp_path, d_in=width + 1, metadata={"hook_name": site})
+    sentence = rf"of width {width + 1}; that of tiny has width {width}"
+    with pytest.raises(SaeMismatch, match=sentence):
+        open_sae(str(tmp_path), model())
+
+
+def test_both_ends_of_a_transcoder_have_to_fit(tmp_path):
+    save_saelens(
+        tmp_path,
+        architecture="standard",
+        metadata={"hook_name": "blocks.1.hook_resid_mid"},
+    )
+    cfg = json.loads((tmp_path / "cfg.json").read_text())
+    cfg |= {"architecture": "transcoder", "hook_name_out": "blocks.1.mlp.hook_post"}
+    (tmp_path / "cfg.json").write_text(json.dumps(cfg))
+    with pytest.raises(SaeMismatch, match=r"mlp.hook_post of width 8; .* width 12"):
+        open_sae(str(tmp_path), model())
+
+
+@pytest.mark.parametrize(
+    ("site", "sentence"),
+    [
+        ("blocks.1.hook_result", "not one that is known"),
+        ("transformer.h.1.experts", "no module 'transformer.h.1.experts'"),
+    ],
+)
+def test_a_site_that_the_model_lacks_is_told_with_the_sae(tmp_path, site, sentence):
+    save_saelens(tmp_path, metadata={"hook_name": site})
+    with pytest.raises(SaeMismatch, match=sentence) as refusal:
+        open_sae(str(tmp_path), model())
+    assert str(tmp_path) in str(refusal.value)
 
 
 def test_a_misfit_is_told_before_any_weights_are_read(tmp_path):

@@ -21,6 +21,7 @@ from microscope.core.messages import (
 from microscope.core.prompts import Prompt
 from microscope.engine.fake import FakeEngine
 from microscope.engine.inbox import Inbox
+from microscope.engine.interrupting import Interrupted
 from microscope.engine.server import Jobs, failure, serve
 
 PROMPT = Prompt("one two")
@@ -158,3 +159,30 @@ def test_garbage_on_the_stream_ends_it_without_a_traceback_in_the_window():
 @pytest.mark.parametrize("slot", ["model", "saes", "read", "generate"])
 def test_cancelling_an_empty_slot_is_harmless(slot):
     assert run(Cancel(run_id=0, slot=slot)) == []
+
+
+class Stubborn(FakeEngine):
+    """Asks in the middle of a step, as a real forward pass does."""
+
+    def heed(self, should_stop):
+        self.should_stop = should_stop
+
+    def handle(self, request):
+        yield from super().handle(request)
+        if self.should_stop():
+            raise Interrupted
+
+
+def test_a_run_that_is_interrupted_ends_in_silence():
+    engine, seen = Stubborn(0), Recorder()
+    inbox = Inbox()
+    engine.heed(inbox.outdates_writing)
+    jobs = Jobs(engine, seen.append)
+    jobs.start(Generate(run_id=1, prompt=PROMPT, max_new_tokens=1))
+    inbox.put(Read(run_id=2, prompt=PROMPT))
+    assert not inbox.outdates_writing()
+    inbox.put(Generate(run_id=3, prompt=PROMPT, max_new_tokens=1))
+    while jobs:
+        jobs.advance()
+    assert seen.finished() == []
+    assert RunFailed not in seen.kinds()

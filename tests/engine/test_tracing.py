@@ -234,7 +234,7 @@ def test_blocks_that_return_tuples_are_read_and_edited(tuple_model):
     ("site", "sentence"),
     [
         (Site(3, "hook_resid_post"), "numbered 0 to 2"),
-        (Site(1, "attn.hook_z"), "hook_z is not a place in the residual stream"),
+        (Site(1, "attn.hook_result"), "hook_result is not one that is known here"),
         (Site(1, "hook_resid_mid"), "does not exist"),
     ],
 )
@@ -252,3 +252,11 @@ def test_a_name_that_is_no_site_is_refused(tmp_path_factory):
     anatomy = open_tiny_model("gpt2", tmp_path_factory).anatomy
     with pytest.raises(SaeMismatch, match="not a site name"), tapped(anatomy, ["layer 3"]):
         pass
+
+
+def test_a_module_that_was_not_run_is_told_when_it_is_read(tmp_path_factory):
+    model = open_tiny_model("gpt2", tmp_path_factory)
+    with tapped(model.anatomy, ["blocks.1.hook_resid_mid"]) as taps:
+        assert "blocks.1.hook_resid_mid" not in taps
+        with pytest.raises(SaeMismatch, match="did not come past the site"):
+            _ = taps["blocks.1.hook_resid_mid"]

@@ -276,6 +276,18 @@ def test_the_cursor_stays_inside_a_shorter_prompt(scope):
     assert (scope.session.cursor.token, scope.session.cursor.site) == (1, 4)
 
 
+def test_the_cursor_starts_at_the_last_token_s_output_and_follows_the_typing(scope):
+    cursor = scope.session.cursor
+    assert (cursor.token, cursor.site) == (2, N_LAYERS)
+    scope.controller.set_prompt("one two three four")
+    scope.run()
+    assert scope.session.cursor.token == 4
+    scope.controller.choose_cell(1, 2)
+    scope.controller.set_prompt("one two three")
+    scope.run()
+    assert (scope.session.cursor.token, scope.session.cursor.site) == (1, 2)
+
+
 def test_stopping_keeps_what_is_written_and_cancels(scope):
     scope.controller.set_max_new_tokens(100)
     for request in scope.sink.requests:

@@ -9,6 +9,7 @@ import torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
     from microscope.engine.architectures.architecture import Architecture
 
@@ -39,6 +40,7 @@ class LogitFinish:
 class Anatomy:
     """The modules of a network by what they do. Holds the network's own modules, no copies."""
 
+    network: PreTrainedModel
     family: Architecture
     embedding: nn.Module
     blocks: tuple[nn.Module, ...]
@@ -63,11 +65,21 @@ class Anatomy:
         """How many logits there are, rows that only pad the unembedding included."""
         return int(next(self.head.parameters()).shape[0])
 
+    @property
+    def d_model(self) -> int:
+        """The width of the residual stream."""
+        return int(self.network.config.get_text_config(decoder=True).hidden_size)
+
+    def part(self, layer: int, path: str | None) -> nn.Module | None:
+        """The module at a path inside a block; None where there is none."""
+        try:
+            return None if path is None else self.blocks[layer].get_submodule(path)
+        except AttributeError:
+            return None
+
     def mid_norm(self, layer: int) -> nn.Module | None:
         """The module whose input is resid_mid of a block; None where there is no such place."""
-        if self.is_parallel or self.family.resid_mid is None:
-            return None
-        return self.blocks[layer].get_submodule(self.family.resid_mid)
+        return None if self.is_parallel else self.part(layer, self.family.resid_mid)
 
     def finish_logits(self, logits: Tensor) -> Tensor:
         """Turn the unembedding's output into the model's logits: scaling and soft-cap."""

@@ -31,12 +31,22 @@ class Architecture:
     mlp: str | None = "mlp"
     mlp_projection: str | None = "mlp.down_proj"
     """The linear map whose input is the MLP's hidden layer."""
+    mlp_pre: str | None = "mlp.gate_proj"
+    """The linear map whose output goes through the MLP's non-linearity."""
+    fuses_mlp_pre: bool = False
+    """Whether only the first half of that output does; the other half is a factor."""
+    attention_norm: str | None = "input_layernorm"
+    """The norm that attention reads, whose input is the residual stream before the block."""
+    mlp_norm: str | None = "post_attention_layernorm"
+    """The norm that the MLP alone reads, whose input is a residual stream."""
     resid_mid: str | None = "post_attention_layernorm"
     """The module whose input is the residual stream between attention and MLP."""
     attn_out: str | None = "self_attn"
     """The module whose output is what attention adds to the residual stream."""
     mlp_out: str | None = "mlp"
     """The module whose output is what the MLP adds to the residual stream."""
+    flattens_mlp: bool = False
+    """Whether rows and tokens are one axis between resid_mid and the end of the block."""
     parallel_flag: str | None = None
     """A setting of the configuration: while on, attention and MLP read the same residual."""
     logit_multiplier: str | None = None

@@ -11,5 +11,6 @@ COHERE = replace(
     name="Cohere",
     model_types=("cohere", "cohere2"),
     resid_mid=None,
+    mlp_norm=None,
     logit_multiplier="logit_scale",
 )

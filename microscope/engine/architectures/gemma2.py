@@ -13,6 +13,7 @@ GEMMA2 = replace(
     GEMMA,
     name="Gemma 2",
     model_types=("gemma2",),
+    mlp_norm="pre_feedforward_layernorm",
     resid_mid="pre_feedforward_layernorm",
     attn_out="post_attention_layernorm",
     mlp_out="post_feedforward_layernorm",

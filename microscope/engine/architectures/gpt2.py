@@ -12,6 +12,9 @@ GPT2 = Architecture(
     attention="attn",
     attention_projection="attn.c_proj",
     mlp_projection="mlp.c_proj",
+    mlp_pre="mlp.c_fc",
+    attention_norm="ln_1",
+    mlp_norm="ln_2",
     resid_mid="ln_2",
     attn_out="attn",
 )

@@ -12,6 +12,7 @@ GPT_NEOX = Architecture(
     attention="attention",
     attention_projection="attention.dense",
     mlp_projection="mlp.dense_4h_to_h",
+    mlp_pre="mlp.dense_h_to_4h",
     attn_out="attention",
     parallel_flag="use_parallel_residual",
 )

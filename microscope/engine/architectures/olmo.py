@@ -12,6 +12,8 @@ OLMO2 = replace(
     LLAMA,
     name="OLMo 2",
     model_types=("olmo2", "olmo3"),
+    attention_norm=None,
+    mlp_norm=None,
     resid_mid="mlp",
     attn_out="post_attention_layernorm",
     mlp_out="post_feedforward_layernorm",

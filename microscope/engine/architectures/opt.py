@@ -13,7 +13,11 @@ OPT = Architecture(
     attention_projection="self_attn.out_proj",
     mlp=None,
     mlp_projection="fc2",
-    # The block flattens rows and tokens into one axis before the norm that reads resid_mid.
+    mlp_pre="fc1",
+    # Where it stands differs with the size of the model.
+    attention_norm=None,
+    mlp_norm=None,
     resid_mid=None,
     mlp_out="fc2",
+    flattens_mlp=True,
 )

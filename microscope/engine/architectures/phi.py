@@ -11,5 +11,7 @@ PHI = Architecture(
     final_norm="model.final_layernorm",
     attention_projection="self_attn.dense",
     mlp_projection="mlp.fc2",
+    mlp_pre="mlp.fc1",
+    mlp_norm=None,
     resid_mid=None,
 )

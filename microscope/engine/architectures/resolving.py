@@ -17,6 +17,7 @@ from microscope.engine.architectures.gpt2 import GPT2
 from microscope.engine.architectures.gpt_neox import GPT_NEOX
 from microscope.engine.architectures.granite import GRANITE
 from microscope.engine.architectures.llama import LLAMA
+from microscope.engine.architectures.mamba import MAMBA
 from microscope.engine.architectures.mistral import MISTRAL
 from microscope.engine.architectures.olmo import OLMO, OLMO2
 from microscope.engine.architectures.opt import OPT
@@ -24,6 +25,7 @@ from microscope.engine.architectures.phi import PHI
 from microscope.engine.architectures.phi3 import PHI3
 from microscope.engine.architectures.qwen2 import QWEN2
 from microscope.engine.architectures.qwen3 import QWEN3
+from microscope.engine.architectures.rwkv import RWKV
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,6 +50,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     OLMO2,
     COHERE,
     GRANITE,
+    MAMBA,
+    RWKV,
 )
 
 _BY_MODEL_TYPE = {kind: family for family in ARCHITECTURES for kind in family.model_types}
@@ -85,6 +89,7 @@ def _resolve(
     if not isinstance(blocks, nn.ModuleList) or len(blocks) == 0 or head is None:
         return None
     return Anatomy(
+        network=network,
         family=family,
         embedding=network.get_input_embeddings(),
         blocks=tuple(blocks),

@@ -30,6 +30,11 @@ class Activation(ABC):
         """Decoder rows written per unit of activation, `(n_features,)`; None means 1."""
         return None
 
+    @property
+    def can_fold(self) -> bool:
+        """Whether there is a `folded` one."""
+        return True
+
     @abstractmethod
     def __call__(self, pre: Tensor) -> Tensor:
         """Activations of pre-activations `(..., n_features)`."""
@@ -84,21 +89,27 @@ class Identity(Activation):
 
 @dataclass(frozen=True, eq=False)
 class JumpReLU(Activation):
-    """`max(pre, 0)` where `pre > threshold`, else 0 (Rajamanoharan et al. 2024)."""
+    """`max(pre, 0)` where `pre > threshold`, else 0 (Rajamanoharan et al. 2024).
+
+    With `by_length` the threshold is for the length that a feature writes, so that the
+    activation of the raw pre-activations is not defined, only the folded one.
+    """
 
     threshold: Tensor  # (n_features,)
+    by_length: bool = False
 
     def __call__(self, pre: Tensor) -> Tensor:
         """Activations of pre-activations `(..., n_features)`."""
+        _refuse_lengths(self.by_length)
         return torch.relu(pre) * (pre > self.threshold)
 
     def at(self, indices: Tensor) -> JumpReLU:
         """The same for chosen features only."""
-        return JumpReLU(self.threshold[indices])
+        return replace(self, threshold=self.threshold[indices])
 
     def folded(self, norms: Tensor) -> JumpReLU:
-        """Thresholds scaled with their pre-activations."""
-        return JumpReLU(self.threshold * norms)
+        """Thresholds scaled with their pre-activations, unless they are lengths already."""
+        return JumpReLU(self.threshold if self.by_length else self.threshold * norms)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,13 +143,21 @@ class TopK(Activation):
     """`max(h, 0)` for the `k` largest `h` of each token, 0 elsewhere (Gao et al. 2024).
 
     `h` is `pre`, or `pre · norms` where features are ranked by the length that they write
-    (`rescale_acts_by_decoder_norm`); activations are then in units of that length.
+    (`rescale_acts_by_decoder_norm`); activations are then in units of that length. With
+    `by_length` they are ranked so too, and only the folded activation is defined, which
+    needs no norms.
     """
 
     is_local: ClassVar[bool] = False
 
     k: int
     norms: Tensor | None = None  # (n_features,)
+    by_length: bool = False
+
+    @property
+    def can_fold(self) -> bool:
+        """Whether features are ranked by the length that they write."""
+        return self.by_length or self.norms is not None
 
     @property
     def row_scale(self) -> Tensor | None:
@@ -147,6 +166,7 @@ class TopK(Activation):
 
     def __call__(self, pre: Tensor) -> Tensor:
         """Activations of pre-activations `(..., n_features)`."""
+        _refuse_lengths(self.by_length)
         ranked = pre if self.norms is None else pre * self.norms
         largest, indices = ranked.topk(self.k, dim=-1)
         return torch.zeros_like(ranked).scatter_(-1, indices, torch.relu(largest))
@@ -157,7 +177,7 @@ class TopK(Activation):
 
     def folded(self, norms: Tensor) -> TopK | None:
         """Plain top-k where the ranking was by written length already, else None."""
-        return None if self.norms is None else TopK(self.k)
+        return TopK(self.k) if self.can_fold else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +188,11 @@ class AbsTopK(Activation):
     is_signed: ClassVar[bool] = True
 
     k: int
+
+    @property
+    def can_fold(self) -> bool:
+        """No: other units would change which features are the largest."""
+        return False
 
     def __call__(self, pre: Tensor) -> Tensor:
         """Activations of pre-activations `(..., n_features)`."""
@@ -191,6 +216,11 @@ class GroupMax(Activation):
 
     n_groups: int
 
+    @property
+    def can_fold(self) -> bool:
+        """No: other units would change which features are the largest."""
+        return False
+
     def __call__(self, pre: Tensor) -> Tensor:
         """Activations of pre-activations `(..., n_features)`."""
         groups = pre.reshape(*pre.shape[:-1], self.n_groups, -1)  # (..., n_groups, group size)
@@ -205,3 +235,8 @@ class GroupMax(Activation):
     def folded(self, norms: Tensor) -> None:
         """None: other units would change which feature of a group is the largest."""
         return
+
+
+def _refuse_lengths(by_length: bool) -> None:
+    if by_length:
+        raise TypeError("features judged by the length that they write need a folded SAE")

@@ -63,14 +63,14 @@ def read(path: Path, device: torch.device) -> Sae:
     with opened(path, device) as tensors:
         return Sae(
             card=card,
-            w_enc=tensors.read("W_enc", card.d_in, card.n_features),
+            w_enc=tensors.matrix("W_enc", card.d_in, card.n_features),
             b_enc=tensors.read("b_enc", card.n_features),
-            w_dec=tensors.read("W_dec", card.n_features, card.d_in),
+            w_dec=tensors.matrix("W_dec", card.n_features, card.d_in),
             b_dec=tensors.read("b_dec", card.d_in),
             activation=ReLU(),
             normalisation=Unnormalised(),
             subtracts_b_dec=True,
-        ).folded(in_place=True)
+        ).folded()
 
 
 def _beside(path: Path) -> Path:

@@ -56,16 +56,16 @@ def read(path: Path, device: torch.device) -> Transcoder:
         has_skip = "W_skip" in weights
         transcoder = Transcoder(
             card=card,
-            w_enc=weights.read("W_enc", n_features, d_in).T,
+            w_enc=weights.matrix("W_enc", n_features, d_in).T,
             b_enc=weights.read("b_enc", n_features),
-            w_dec=weights.read("W_dec", n_features, d_out),
+            w_dec=weights.matrix("W_dec", n_features, d_out),
             b_dec=weights.read("b_dec", d_out),
             activation=activation_of(weights, THRESHOLD, n_features),
             normalisation=Unnormalised(),
             subtracts_b_dec=False,
-            w_skip=weights.read("W_skip", d_out, d_in) if has_skip else None,
+            w_skip=weights.matrix("W_skip", d_out, d_in) if has_skip else None,
         )
-    folded = transcoder.folded(in_place=True)
+    folded = transcoder.folded()
     assert isinstance(folded, Transcoder)
     return folded
 

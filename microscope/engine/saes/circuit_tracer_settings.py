@@ -75,7 +75,10 @@ def _parsed(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise SaeUnreadable(f"{path} is far too large for a settings file.")
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise SaeUnreadable(f"{path} repeats parts of itself, which may have no end.")
+        plain = yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         line = str(error).partition("\n")[0]
         raise SaeUnreadable(f"{path} cannot be read as YAML ({line}).") from error

@@ -27,6 +27,7 @@ from microscope.engine.saes.transcoder import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -75,29 +76,43 @@ def read(path: Path, device: torch.device) -> CrossLayerTranscoder:
         SaeUnreadable: a file of this layer or of one below is missing or damaged.
     """
     files = [path.with_name(f"W_enc_{below}.safetensors") for below in range(_layer_of(path))]
-    layers = tuple(_layer(file, device) for file in (*files, path))
-    n_outputs = [layer.rows.shape[1] for layer in layers]
-    if any(below - above != 1 for below, above in pairwise(n_outputs)):
-        raise SaeUnreadable(
-            f"The layers in {path.parent} write into {n_outputs} blocks; each should write "
-            "into one fewer than that below it. The files are not of one transcoder."
-        )
-    return CrossLayerTranscoder.of(layers)
+    for file in (*files, path):
+        if not recognises(file):
+            raise SaeUnreadable(
+                f"{file} is missing, or the decoder's file beside it. A layer of a cross-layer "
+                "transcoder needs all the layers below it in the same folder."
+            )
+    return stacked([shared_layer(file, device, _read_layer) for file in (*files, path)])
 
 
-def _layer(path: Path, device: torch.device) -> LayerOfCrossLayer:
+def shared_layer(
+    path: Path,
+    device: torch.device,
+    read_layer: Callable[[Path, torch.device], LayerOfCrossLayer],
+) -> LayerOfCrossLayer:
     """A layer, the same object as long as another open one uses it and its file is the same."""
-    if not recognises(path):
-        raise SaeUnreadable(
-            f"{path} is missing, or the decoder's file beside it. A layer of a cross-layer "
-            "transcoder needs all the layers below it in the same folder."
-        )
     state = path.stat()
     key = (str(path), state.st_mtime_ns, state.st_size, str(device))
     known = _open.get(key)
     if known is None:
-        known = _open[key] = _read_layer(path, device)
+        known = _open[key] = read_layer(path, device)
     return known
+
+
+def stacked(layers: Sequence[LayerOfCrossLayer]) -> CrossLayerTranscoder:
+    """The topmost of the layers 0, 1, ... of a transcoder.
+
+    Raises:
+        SaeUnreadable: they do not write into as many blocks as they should.
+    """
+    n_outputs = [layer.rows.shape[1] for layer in layers]
+    if any(below - above != 1 for below, above in pairwise(n_outputs)):
+        raise SaeUnreadable(
+            f"The layers up to {layers[-1].encoder.card.source} write into {n_outputs} blocks; "
+            "each should write into one fewer than that below it. The files are not of one "
+            "transcoder."
+        )
+    return CrossLayerTranscoder.of(tuple(layers))
 
 
 def _read_layer(path: Path, device: torch.device) -> LayerOfCrossLayer:
@@ -107,7 +122,7 @@ def _read_layer(path: Path, device: torch.device) -> LayerOfCrossLayer:
     with opened(path, device) as weights:
         encoder = Transcoder(
             card=card,
-            w_enc=weights.read(f"W_enc_{layer}", n_features, d_in).T,
+            w_enc=weights.matrix(f"W_enc_{layer}", n_features, d_in).T,
             b_enc=weights.read(f"b_enc_{layer}", n_features),
             w_dec=rows[:, 0],
             b_dec=weights.read(f"b_dec_{layer}", d_out),
@@ -122,7 +137,7 @@ def _rows(path: Path, device: torch.device, n_features: int, d_out: int) -> Tens
     name = f"W_dec_{_layer_of(path)}"
     with opened(_decoder_file(path), device) as weights:
         n_outputs = weights.shape(name, 3)[1]
-        return weights.read(name, n_features, n_outputs, d_out)
+        return weights.matrix(name, n_features, n_outputs, d_out)
 
 
 def _refuse_skip(weights: TensorFile) -> None:

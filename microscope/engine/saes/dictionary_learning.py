@@ -86,10 +86,10 @@ def _jumprelu(weights: _Weights) -> JumpReLU:
 def _topk(weights: _Weights) -> TopK:
     stored = weights.file.number("k")
     k = weights.trainer.k if stored is None else stored
-    if k is None or k != k or not 1 <= k <= weights.trainer.dict_size:
+    if k is None or not 1 <= k <= weights.trainer.dict_size or k != int(k):
         raise SaeUnreadable(
             f"{weights.file.path} is a top-k SAE of {weights.trainer.dict_size} features with "
-            f"the k {k}; it must be between 1 and the number of features."
+            f"the k {k}; it must be a whole number, from 1 to the number of features."
         )
     return TopK(int(k))
 
@@ -162,7 +162,7 @@ def read(path: Path, device: torch.device) -> Sae:
             activation=layout.activation(weights),
             normalisation=Unnormalised(),
             subtracts_b_dec=layout.subtracts,
-        ).folded(in_place=True)
+        ).folded()
 
 
 def _settings_file(path: Path) -> Path:
@@ -193,15 +193,15 @@ def _state(file: PickleFile, trainer: TrainerSettings) -> _Weights:
 def _encoder(weights: _Weights, layout: _Layout) -> Tensor:
     d_in, n_features = weights.trainer.activation_dim, weights.trainer.dict_size
     if layout.is_linear:
-        return weights.file.read("encoder.weight", n_features, d_in).T
-    return weights.file.read("W_enc", d_in, n_features)
+        return weights.file.matrix("encoder.weight", n_features, d_in).T
+    return weights.file.matrix("W_enc", d_in, n_features)
 
 
 def _decoder(weights: _Weights, layout: _Layout) -> Tensor:
     d_in, n_features = weights.trainer.activation_dim, weights.trainer.dict_size
     if layout.is_linear:
-        return weights.file.read("decoder.weight", d_in, n_features).T
-    return weights.file.read("W_dec", n_features, d_in)
+        return weights.file.matrix("decoder.weight", d_in, n_features).T
+    return weights.file.matrix("W_dec", n_features, d_in)
 
 
 def _encoder_bias(weights: _Weights, layout: _Layout, like: Tensor) -> Tensor:

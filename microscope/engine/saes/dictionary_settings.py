@@ -13,10 +13,12 @@ import msgspec
 from microscope.core.errors import SaeUnreadable
 from microscope.core.sites import Site
 from microscope.engine.saes.json_file import read_object
-from microscope.engine.saes.module_sites import End, is_known_path, site_at
+from microscope.engine.saes.module_sites import is_known_path, site_at
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from microscope.core.sites import End
 
 SETTINGS_FILE = "config.json"
 

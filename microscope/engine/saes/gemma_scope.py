@@ -15,10 +15,9 @@ import torch
 
 from microscope.core.cards import SaeCard
 from microscope.core.errors import SaeUnreadable
-from microscope.core.sites import Site
+from microscope.core.sites import TOKEN_EMBED, Site
 from microscope.engine.saes.activations import JumpReLU
 from microscope.engine.saes.formats import SaeFormat
-from microscope.engine.saes.module_sites import EMBEDDING
 from microscope.engine.saes.normalisations import StaticScale, Unnormalised
 from microscope.engine.saes.npz_file import NpzFile, array_names, opened
 from microscope.engine.saes.sae import Sae
@@ -79,14 +78,14 @@ def read(path: Path, device: torch.device) -> Sae:
         kind = Transcoder if card.site_out else Sae
         return kind(
             card=card,
-            w_enc=_read(arrays, "W_enc", card.d_in, card.n_features),
+            w_enc=arrays.matrix(_stored_name(arrays, "W_enc"), card.d_in, card.n_features),
             b_enc=_read(arrays, "b_enc", card.n_features),
-            w_dec=_read(arrays, "W_dec", card.n_features, card.d_in),
+            w_dec=arrays.matrix(_stored_name(arrays, "W_dec"), card.n_features, card.d_in),
             b_dec=_read(arrays, "b_dec", card.d_in),
             activation=JumpReLU(_read(arrays, "threshold", card.n_features)),
             normalisation=_normalisation(path, card.d_in),
             subtracts_b_dec=False,
-        ).folded(in_place=True)
+        ).folded()
 
 
 def _card(path: Path, arrays: NpzFile) -> SaeCard:
@@ -107,7 +106,7 @@ def _card(path: Path, arrays: NpzFile) -> SaeCard:
 
 def _place_of(path: Path) -> _Place:
     if _is_of_embedding(path):
-        return _Place(EMBEDDING)
+        return _Place(TOKEN_EMBED)
     layers = [match for part in path.parts if (match := _LAYER.fullmatch(part))]
     if not layers:
         raise SaeUnreadable(
@@ -135,6 +134,10 @@ def _normalisation(path: Path, d_in: int) -> Normalisation:
 
 def _read(arrays: NpzFile, name: str, *shape: int) -> Tensor:
     return arrays.read(_stored_name(arrays, name), *shape)
+
+
+def _matrix(arrays: NpzFile, name: str, *shape: int) -> Tensor:
+    return arrays.matrix(_stored_name(arrays, name), *shape)
 
 
 def _stored_name(arrays: NpzFile, name: str) -> str:

@@ -73,18 +73,18 @@ def read(folder: Path, device: torch.device) -> Sae:
         d_in, n_features, d_out = card.d_in, card.n_features, card.d_out or card.d_in
         sae = Sae(
             card=card,
-            w_enc=weights.read("w_enc", d_in, n_features),
+            w_enc=weights.matrix("w_enc", d_in, n_features),
             b_enc=weights.read("b_enc", n_features),
-            w_dec=weights.read("w_dec", n_features, d_out),
+            w_dec=weights.matrix("w_dec", n_features, d_out),
             b_dec=weights.read("b_dec", d_out),
             activation=JumpReLU(weights.read("threshold", n_features)),
             normalisation=Unnormalised(),
             subtracts_b_dec=False,
         )
         if card.site_out or SKIP in weights:
-            skip = weights.read(SKIP, d_in, d_out).T if SKIP in weights else None
+            skip = weights.matrix(SKIP, d_in, d_out).T if SKIP in weights else None
             sae = Transcoder(**vars(sae), w_skip=skip)
-        return sae.folded(in_place=True)
+        return sae.folded()
 
 
 def _card(folder: Path, weights: TensorFile) -> SaeCard:

@@ -60,14 +60,14 @@ class LinearLayers:
             card = self._card(path, tensors)
             return Sae(
                 card=card,
-                w_enc=tensors.read(f"{self.encoder}.weight", card.n_features, card.d_in).T,
+                w_enc=tensors.matrix(f"{self.encoder}.weight", card.n_features, card.d_in).T,
                 b_enc=tensors.read(f"{self.encoder}.bias", card.n_features),
-                w_dec=tensors.read(f"{self.decoder}.weight", card.d_in, card.n_features).T,
+                w_dec=tensors.matrix(f"{self.decoder}.weight", card.d_in, card.n_features).T,
                 b_dec=tensors.read(f"{self.decoder}.bias", card.d_in),
                 activation=ReLU(),
                 normalisation=Unnormalised(),
                 subtracts_b_dec=False,
-            ).folded(in_place=True)
+            ).folded()
 
     def _card(self, path: Path, tensors: NamedTensors) -> SaeCard:
         site = resid_post(layer_in_names(path))

@@ -13,7 +13,6 @@ import torch
 from microscope.core.cards import SaeCard
 from microscope.core.errors import SaeUnreadable
 from microscope.engine.saes.formats import SaeFormat
-from microscope.engine.saes.normalisations import StaticScale
 from microscope.engine.saes.openmoss_activation import activation_of
 from microscope.engine.saes.openmoss_settings import (
     FACTOR_MISSING,
@@ -73,14 +72,11 @@ def read(path: Path, device: torch.device) -> Sae:
     """
     settings, card = read_settings(path / SETTINGS_FILE), outline(path)
     n_features, d_in, d_out = card.n_features, card.d_in, card.d_out or card.d_in
-    scale = _normalisation(path, settings, d_in, d_out)
     with opened(_weights(path), device) as weights:
-        w_enc = weights.read("encoder.weight", n_features, d_in).T
-        w_dec = weights.read("decoder.weight", d_out, n_features).T
-        b_dec = _decoder_bias(weights, settings, w_dec)
+        w_enc = weights.matrix("encoder.weight", n_features, d_in).T
+        w_dec = weights.matrix("decoder.weight", d_out, n_features).T
+        b_dec = _decoder_bias(weights, settings, d_out)
         b_enc = weights.read("encoder.bias", n_features)
-    if settings.apply_decoder_bias_to_pre_encoder:
-        b_enc -= b_dec @ w_enc
     kind = Transcoder if settings.site_out else Sae
     return kind(
         card=card,
@@ -89,11 +85,11 @@ def read(path: Path, device: torch.device) -> Sae:
         w_dec=w_dec,
         b_dec=b_dec,
         activation=activation_of(
-            path / SETTINGS_FILE, settings, w_dec, _threshold(path, settings, scale, b_enc)
+            path / SETTINGS_FILE, settings, n_features, _threshold(path, settings, b_enc)
         ),
-        normalisation=scale,
-        subtracts_b_dec=False,
-    ).folded(in_place=True)
+        normalisation=_normalisation(path, settings, d_in, d_out),
+        subtracts_b_dec=settings.apply_decoder_bias_to_pre_encoder,
+    ).folded()
 
 
 def _weights(path: Path) -> Path:
@@ -106,10 +102,8 @@ def _has_threshold(settings: OpenMossSettings) -> bool:
     return is_converted or settings.act_fn == "jumprelu"
 
 
-def _threshold(
-    path: Path, settings: OpenMossSettings, scale: Normalisation, like: Tensor
-) -> Tensor | None:
-    """The threshold in the SAE's scaled space, `(n_features,)`, from that of the stream."""
+def _threshold(path: Path, settings: OpenMossSettings, like: Tensor) -> Tensor | None:
+    """One threshold for every feature, `(n_features,)`."""
     if not _has_threshold(settings):
         return None
     if not settings.sparsity_include_decoder_norm:
@@ -117,8 +111,7 @@ def _threshold(
             f"{path / SETTINGS_FILE} has a threshold that leaves decoder norms out "
             "(sparsity_include_decoder_norm false), which is not known here."
         )
-    unit = scale.unit if isinstance(scale, StaticScale) else 1.0
-    return torch.full_like(like, settings.jump_relu_threshold / unit)
+    return torch.full_like(like, settings.jump_relu_threshold)
 
 
 def _norms(settings: OpenMossSettings) -> tuple[float, ...]:
@@ -132,10 +125,10 @@ def _normalisation(
     return normalisation(path / SETTINGS_FILE, settings, d_in, d_out, _norms(settings))
 
 
-def _decoder_bias(weights: TensorFile, settings: OpenMossSettings, w_dec: Tensor) -> Tensor:
+def _decoder_bias(weights: TensorFile, settings: OpenMossSettings, d_out: int) -> Tensor:
     if not settings.use_decoder_bias:
-        return w_dec.new_zeros(w_dec.shape[1])
-    return weights.read("decoder.bias", w_dec.shape[1])
+        return torch.zeros(d_out, device=weights.device)
+    return weights.read("decoder.bias", d_out)
 
 
 LLAMA_SCOPE = SaeFormat("Llama Scope", recognises, outline, read)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from microscope.core.errors import SaeMismatch, SaeUnreadable
-from microscope.core.sites import Site
+from microscope.core.sites import Site, parse_site
 from microscope.engine.saes import archive
 from microscope.engine.saes.attention_pickle import ATTENTION_PICKLE
 from microscope.engine.saes.circuit_tracer import CIRCUIT_TRACER
@@ -19,6 +19,7 @@ from microscope.engine.saes.cross_layer import CROSS_LAYER
 from microscope.engine.saes.dictionary_learning import DICTIONARY_LEARNING
 from microscope.engine.saes.gemma_scope import GEMMA_SCOPE
 from microscope.engine.saes.gemma_scope_2 import GEMMA_SCOPE_2
+from microscope.engine.saes.gemma_scope_2_clt import GEMMA_SCOPE_2_CLT
 from microscope.engine.saes.goodfire import GOODFIRE
 from microscope.engine.saes.llama_scope import LLAMA_SCOPE
 from microscope.engine.saes.openai import OPENAI
@@ -27,11 +28,12 @@ from microscope.engine.saes.qresearch import QRESEARCH
 from microscope.engine.saes.qwen_scope import QWEN_SCOPE
 from microscope.engine.saes.saelens import SAELENS
 from microscope.engine.saes.sparsify import SPARSIFY
+from microscope.engine.sites import site_width
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from microscope.core.cards import ModelCard, SaeCard
+    from microscope.core.cards import SaeCard
     from microscope.engine.language_model import LanguageModel
     from microscope.engine.saes.formats import SaeFormat
     from microscope.engine.saes.sae import Sae
@@ -51,6 +53,7 @@ FORMATS: tuple[SaeFormat, ...] = (
     ATTENTION_PICKLE,
     CIRCUIT_TRACER,
     CROSS_LAYER,
+    GEMMA_SCOPE_2_CLT,
 )
 """The formats; the first that recognises a path has it."""
 
@@ -71,12 +74,14 @@ def open_sae(source: str, model: LanguageModel, name: str | None = None) -> Sae:
 
     Raises:
         SaeUnreadable: there is no SAE, there are several, or it is damaged or of another kind.
-        SaeMismatch: it was made for a model of another width or depth.
+        SaeMismatch: it was made for a model of another width, depth or build.
     """
     path, sae_format = _the_only_one(source)
     card = sae_format.outline(path)
-    _check_fit(card, model.card)
+    _check_fit(card, model)
     sae = sae_format.read(path, model.network.device)
+    for site in sae.outputs:
+        _check_width(card, model, site, card.d_out or card.d_in)
     renamed = msgspec.structs.replace(sae.card, name=name or card.name)
     return replace(sae, card=renamed)
 
@@ -102,7 +107,7 @@ def unique_name(name: str, taken: Collection[str]) -> str:
 def _the_only_one(source: str) -> tuple[Path, SaeFormat]:
     found = _found(source)
     if not found:
-        raise SaeUnreadable(_why_nothing(source))
+        raise SaeUnreadable(why_nothing(source))
     if len(found) > 1:
         raise SaeUnreadable(
             f"{source} holds {len(found)} SAEs. Choose one of them, for example {found[0][0]}."
@@ -115,7 +120,8 @@ def _path(source: str) -> Path:
     return Path(os.path.abspath(Path(source).expanduser()))
 
 
-def _why_nothing(source: str) -> str:
+def why_nothing(source: str) -> str:
+    """A sentence on a path with no SAE. Raises `SaeUnreadable`, should it know a better one."""
     path = _path(source)
     if path.is_file() and path.suffix in archive.SUFFIXES:
         archive.members(path)  # a damaged archive has its own sentence
@@ -174,16 +180,26 @@ def _natural_order(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def _check_fit(sae: SaeCard, model: ModelCard) -> None:
-    layer = Site.parse(sae.site).layer
-    if sae.d_in != model.d_model:
+def _check_fit(sae: SaeCard, model: LanguageModel) -> None:
+    _check_width(sae, model, sae.site, sae.d_in)
+    if sae.site_out:
+        _check_width(sae, model, sae.site_out, sae.d_out or sae.d_in)
+
+
+def _check_width(sae: SaeCard, model: LanguageModel, name: str, width: int) -> None:
+    site, card = parse_site(name), model.card
+    if isinstance(site, Site) and site.layer >= card.n_layers:
         raise SaeMismatch(
-            f"The SAE in {sae.source} reads a residual stream of width {sae.d_in}; that of "
-            f"{model.name} has width {model.d_model}. Open the model that it was made for."
-        )
-    if layer >= model.n_layers:
-        raise SaeMismatch(
-            f"The SAE in {sae.source} reads block {layer}; {model.name} has "
-            f"{model.n_layers} blocks, 0 to {model.n_layers - 1}. "
+            f"The SAE in {sae.source} reads block {site.layer}; {card.name} has "
+            f"{card.n_layers} blocks, 0 to {card.n_layers - 1}. "
             "Open the model that it was made for."
+        )
+    try:
+        expected = site_width(model.anatomy, site)
+    except SaeMismatch as error:
+        raise SaeMismatch(f"The SAE in {sae.source} does not fit. {error}") from error
+    if expected is not None and expected != width:
+        raise SaeMismatch(
+            f"The SAE in {sae.source} is for {name} of width {width}; that of {card.name} has "
+            f"width {expected}. Open the model that it was made for."
         )

@@ -7,17 +7,14 @@ become `module:PATH.input` or `module:PATH.output`, which name the place as exac
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from microscope.core.sites import Site
+from microscope.core.sites import TOKEN_EMBED, ModuleSite, Site
 
-End = Literal["input", "output"]
+if TYPE_CHECKING:
+    from microscope.core.sites import End
 
-EMBEDDING = Site(0, "hook_resid_pre").name
-"""What the embedding writes: the residual stream before the first block."""
-
-_PATH = re.compile(r"\w+(?:\.\w+)*", re.ASCII)
-_EMBEDDING = re.compile(r"(?:model\.|language_model\.)*embed_tokens|(?:gpt_neox\.)?embed_in")
+_EMBEDDING = re.compile(r"(?:\w+\.)*(?:embed_tokens|embed_in|wte)", re.ASCII)
 _BLOCK = re.compile(r"(?:\w+\.)*(layers|h)\.(\d{1,5})((?:\.\w+)*)", re.ASCII)
 _HOOKS: dict[tuple[str, End], str] = {
     ("", "input"): "hook_resid_pre",
@@ -49,14 +46,13 @@ def site_at(path: str, end: End) -> str:
     Raises:
         ValueError: the text is no path of a module.
     """
-    if not _PATH.fullmatch(path):
-        raise ValueError(f"{path!r} is not the path of a module, such as 'layers.3.mlp'.")
+    unnamed = ModuleSite.parse(f"{path}.{end}").name
     if _EMBEDDING.fullmatch(path) and end == "output":
-        return EMBEDDING
+        return TOKEN_EMBED
     block = None if "vision" in path else _BLOCK.fullmatch(path)
     hook = None if block is None else _hook(block[1], block[3], end)
     if block is None or hook is None:
-        return f"module:{path}.{end}"
+        return unnamed
     return Site(int(block[2]), hook).name
 
 
@@ -76,7 +72,7 @@ def site_of_point(point: str) -> str:
 
 def is_known_path(path: str) -> bool:
     """Whether a path names a block, something in one, or an embedding."""
-    return bool(_BLOCK.fullmatch(path) or _EMBEDDING.fullmatch(path) or path == "wte")
+    return bool(_BLOCK.fullmatch(path) or _EMBEDDING.fullmatch(path))
 
 
 def _hook(blocks: str, inside: str, end: End) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,11 +18,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_SMALL_BYTES = 1 << 22
+"""What is no larger as float32 is not worth keeping its file open for."""
+_MAPPED = (torch.float32, torch.bfloat16, torch.float16)
+
+
 class NamedTensors(ABC):
     """An open file of tensors: names, shapes, dtypes and values are all checked."""
 
-    def __init__(self, path: Path, names: Iterable[str]) -> None:
+    def __init__(self, path: Path, names: Iterable[str], device: torch.device) -> None:
         self.path = path
+        self.device = device
         self.names = frozenset(names)
 
     def __contains__(self, name: str) -> bool:
@@ -48,6 +55,27 @@ class NamedTensors(ABC):
         Raises:
             SaeUnreadable: it is missing, of another shape, no float, or not finite.
         """
+        self._check(name, shape)
+        return self._finite(name, self._tensor(name).to(self.device, torch.float32, copy=True))
+
+    def matrix(self, name: str, *shape: int) -> Tensor:
+        """A tensor as the file holds it, mapped into memory: nothing of it is read yet.
+
+        It is of float32, bfloat16 or float16, on the CPU, and nobody has looked whether its
+        numbers are finite. A small one, or one that cannot be mapped, is read at once.
+
+        Raises:
+            SaeUnreadable: it is missing, of another shape or no float; when it is read, also
+                that it is not finite.
+        """
+        self._check(name, shape)
+        is_small = 4 * math.prod(shape) <= _SMALL_BYTES
+        mapped = None if is_small else self._mapped(name)
+        if mapped is None or mapped.dtype not in _MAPPED:
+            return self.read(name, *shape)
+        return mapped
+
+    def _check(self, name: str, shape: tuple[int, ...]) -> None:
         self._check_name(name)
         found = self._shape(name)
         if found != shape:
@@ -56,7 +84,6 @@ class NamedTensors(ABC):
                 f"beside it, or its other tensors, ask for {list(shape)}."
             )
         self._check_dtype(name)
-        return self._finite(name, self._tensor(name).to(torch.float32, copy=True))
 
     @abstractmethod
     def _shape(self, name: str) -> tuple[int, ...]:
@@ -68,7 +95,11 @@ class NamedTensors(ABC):
 
     @abstractmethod
     def _tensor(self, name: str) -> Tensor:
-        """The tensor on the device that was asked for; it may share memory with the file."""
+        """The tensor; it may share memory with the file."""
+
+    def _mapped(self, name: str) -> Tensor | None:
+        """The tensor sharing memory with the file, on the CPU; None where it cannot."""
+        return None
 
     def _check_name(self, name: str) -> None:
         if name not in self.names:

@@ -67,14 +67,14 @@ def read(path: Path, device: torch.device) -> Sae:
         is_normed = card.architecture == "topk"
         return Sae(
             card=card,
-            w_enc=file.read("encoder.weight", card.n_features, card.d_in).T,
+            w_enc=file.matrix("encoder.weight", card.n_features, card.d_in).T,
             b_enc=file.read("latent_bias", card.n_features),
             w_dec=_decoder(file, card),
             b_dec=file.read("pre_bias", card.d_in),
             activation=_activation(file, card),
             normalisation=LayerNorm() if is_normed else Unnormalised(),
             subtracts_b_dec=True,
-        ).folded(in_place=True)
+        ).folded()
 
 
 def _card(path: Path, file: PickleFile) -> SaeCard:
@@ -136,8 +136,8 @@ def _topk(file: PickleFile, n_features: int) -> TopK:
 def _decoder(file: PickleFile, card: SaeCard) -> Tensor:
     """Decoder rows; a tied decoder is stored as the encoder, one row a feature."""
     if _TIED_DECODER in file:
-        return file.read(_TIED_DECODER, card.n_features, card.d_in)
-    return file.read("decoder.weight", card.d_in, card.n_features).T
+        return file.matrix(_TIED_DECODER, card.n_features, card.d_in)
+    return file.matrix("decoder.weight", card.d_in, card.n_features).T
 
 
 OPENAI = SaeFormat("OpenAI", recognises, outline, read)

@@ -21,6 +21,7 @@ from microscope.engine.saes.openmoss_settings import (
     architecture_of,
     normalisation,
     read_settings,
+    unit_of,
 )
 from microscope.engine.saes.sae import Sae
 from microscope.engine.saes.tensor_file import opened
@@ -57,10 +58,10 @@ class _Names:
         return (second, first, out[0]) if self.is_linear else (first, second, out[1])
 
     def matrix(self, weights: TensorFile, name: str, rows: int, columns: int) -> Tensor:
-        """A matrix with inputs first, float32 `(rows, columns)`."""
+        """A matrix with inputs first, `(rows, columns)`, as the file holds it."""
         if self.is_linear:
-            return weights.read(name, columns, rows).T
-        return weights.read(name, rows, columns)
+            return weights.matrix(name, columns, rows).T
+        return weights.matrix(name, rows, columns)
 
 
 _LINEAR = _Names(
@@ -122,10 +123,9 @@ def read(path: Path, device: torch.device) -> Sae:
         w_enc = names.matrix(weights, names.w_enc, d_in, n_features)
         w_dec = names.matrix(weights, names.w_dec, n_features, d_out)
         b_enc = weights.read(names.b_enc, n_features)
-        b_dec = _decoder_bias(weights, names, settings, w_dec)
-        threshold = _threshold(weights, names, n_features)
-    if settings.apply_decoder_bias_to_pre_encoder:
-        b_enc -= b_dec @ w_enc
+        b_dec = _decoder_bias(weights, names, settings, d_out)
+        scale = normalisation(settings_path, settings, d_in, d_out, norms)
+        threshold = _threshold(weights, names, settings, n_features, unit_of(scale))
     kind = Transcoder if settings.site_out else Sae
     return kind(
         card=card,
@@ -133,10 +133,10 @@ def read(path: Path, device: torch.device) -> Sae:
         b_enc=b_enc,
         w_dec=w_dec,
         b_dec=b_dec,
-        activation=activation_of(settings_path, settings, w_dec, threshold),
-        normalisation=normalisation(settings_path, settings, d_in, d_out, norms),
-        subtracts_b_dec=False,
-    ).folded(in_place=True)
+        activation=activation_of(settings_path, settings, n_features, threshold),
+        normalisation=scale,
+        subtracts_b_dec=settings.apply_decoder_bias_to_pre_encoder,
+    ).folded()
 
 
 def _names(weights: TensorFile) -> _Names:
@@ -148,10 +148,14 @@ def _names(weights: TensorFile) -> _Names:
     return names
 
 
-def _threshold(weights: TensorFile, names: _Names, n_features: int) -> Tensor | None:
+def _threshold(
+    weights: TensorFile, names: _Names, settings: OpenMossSettings, n_features: int, unit: float
+) -> Tensor | None:
+    """The threshold, of lengths in the stream where decoder norms count; None without one."""
     if names.log_threshold not in weights:
         return None
-    return weights.read(names.log_threshold, n_features).exp()
+    threshold = weights.read(names.log_threshold, n_features).exp()
+    return threshold * unit if settings.sparsity_include_decoder_norm else threshold
 
 
 def _norms(weights: TensorFile, settings: OpenMossSettings) -> tuple[float, ...]:
@@ -167,11 +171,11 @@ def _norms(weights: TensorFile, settings: OpenMossSettings) -> tuple[float, ...]
 
 
 def _decoder_bias(
-    weights: TensorFile, names: _Names, settings: OpenMossSettings, w_dec: Tensor
+    weights: TensorFile, names: _Names, settings: OpenMossSettings, d_out: int
 ) -> Tensor:
     if not settings.use_decoder_bias:
-        return w_dec.new_zeros(w_dec.shape[1])
-    return weights.read(names.b_dec, w_dec.shape[1])
+        return torch.zeros(d_out, device=weights.device)
+    return weights.read(names.b_dec, d_out)
 
 
 OPENMOSS = SaeFormat("OpenMOSS", recognises, outline, read)

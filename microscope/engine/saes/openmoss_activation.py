@@ -1,4 +1,4 @@
-"""The activations that SAEs by OpenMOSS have, in the units of their unscaled encoder.
+"""The activations that SAEs by OpenMOSS have.
 
 With `sparsity_include_decoder_norm` a feature is judged by the length that it writes: by its
 pre-activation times the norm of its decoder row.
@@ -7,8 +7,6 @@ pre-activation times the norm of its decoder row.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-import torch
 
 from microscope.core.errors import SaeUnreadable
 from microscope.engine.saes.activations import JumpReLU, ReLU, TopK
@@ -21,28 +19,27 @@ if TYPE_CHECKING:
     from microscope.engine.saes.activations import Activation
     from microscope.engine.saes.openmoss_settings import OpenMossSettings
 
-_SMALLEST_NORM = 1e-8
-
 
 def activation_of(
-    path: Path, settings: OpenMossSettings, w_dec: Tensor, threshold: Tensor | None
+    path: Path, settings: OpenMossSettings, n_features: int, threshold: Tensor | None
 ) -> Activation:
     """The SAE's activation.
 
     Args:
         path: the settings file, for messages.
         settings: what it says.
-        w_dec: decoder rows, float32 `(n_features, d_out)`.
-        threshold: in scaled units, `(n_features,)`; None where there is none.
+        n_features: how many features there are.
+        threshold: `(n_features,)`; of the length written into the stream, or, where decoder
+            norms play no part, of the pre-activation. None where there is none.
 
     Raises:
         SaeUnreadable: it is of another kind, or a number that it needs is missing.
     """
+    by_length = settings.sparsity_include_decoder_norm
     if threshold is not None:
-        norms = _norms(w_dec) if settings.sparsity_include_decoder_norm else 1.0
-        return JumpReLU(threshold / norms)
+        return JumpReLU(threshold, by_length=by_length)
     if settings.act_fn == "topk":
-        return _topk(path, settings, w_dec)
+        return TopK(_k(path, settings, n_features), by_length=by_length)
     if settings.act_fn == "relu":
         return ReLU()
     raise SaeUnreadable(
@@ -51,16 +48,10 @@ def activation_of(
     )
 
 
-def _topk(path: Path, settings: OpenMossSettings, w_dec: Tensor) -> TopK:
-    if settings.top_k is None or settings.top_k > len(w_dec):
+def _k(path: Path, settings: OpenMossSettings, n_features: int) -> int:
+    if settings.top_k is None or settings.top_k > n_features:
         raise SaeUnreadable(
-            f"{path} gives a top-k SAE of {len(w_dec)} features the k {settings.top_k}; it "
+            f"{path} gives a top-k SAE of {n_features} features the k {settings.top_k}; it "
             "must be between 1 and the number of features."
         )
-    norms = _norms(w_dec) if settings.sparsity_include_decoder_norm else None
-    return TopK(settings.top_k, norms)
-
-
-def _norms(w_dec: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(w_dec, dim=-1)
-    return norms.clamp_min(_SMALLEST_NORM)
+    return settings.top_k

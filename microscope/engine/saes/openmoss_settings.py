@@ -96,6 +96,11 @@ def architecture_of(settings: OpenMossSettings, *, has_threshold: bool) -> str:
     return f"{activation}_transcoder" if settings.site_out else activation
 
 
+def unit_of(normalisation: Normalisation) -> float:
+    """What 1 of an SAE's scaled space is worth in the stream, if that is one number."""
+    return normalisation.unit if isinstance(normalisation, StaticScale) else 1.0
+
+
 def normalisation(
     path: Path, settings: OpenMossSettings, d_in: int, d_out: int, norms: tuple[float, ...]
 ) -> Normalisation:
@@ -112,6 +117,8 @@ def normalisation(
         SaeUnreadable: the way of scaling is not known here, or a length is not positive.
     """
     mode = settings.norm_activation
+    if settings.apply_decoder_bias_to_pre_encoder and d_in != d_out:
+        raise SaeUnreadable(f"{path} subtracts a bias of width {d_out} from width {d_in}.")
     if mode in _PLAIN or (settings.needs_norms and not norms):
         return Unnormalised()
     if mode == "token-wise" and not settings.site_out:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import pickletools
+import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _MAX_PICKLE_BYTES = 1 << 22  # the tensors' numbers are not in the pickle
 _FLOATS = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
+_PLAIN = (Tensor, torch.nn.Parameter)
 _DAMAGE = (
     pickle.UnpicklingError,
     RuntimeError,
@@ -43,22 +45,28 @@ class PickleFile(NamedTensors):
     """The dictionary in an open file; get one from `opened`."""
 
     def __init__(
-        self, path: Path, contents: Mapping[object, object], device: torch.device
+        self,
+        path: Path,
+        contents: Mapping[object, object],
+        device: torch.device,
+        record_sizes: frozenset[int],
     ) -> None:
+        self._record_sizes = record_sizes
         self._contents = {name: value for name, value in contents.items() if type(name) is str}
         self._tensors = {n: v for n, v in self._contents.items() if isinstance(v, Tensor)}
-        self.device = device
-        super().__init__(path, self._tensors)
+        super().__init__(path, self._tensors, device)
 
     def inside(self, name: str) -> PickleFile | None:
         """The dictionary that is stored under a name in this one; None if there is none."""
         value = self._contents.get(name)
-        return PickleFile(self.path, value, self.device) if isinstance(value, dict) else None
+        if not isinstance(value, dict):
+            return None
+        return PickleFile(self.path, value, self.device, self._record_sizes)
 
     def number(self, name: str) -> float | None:
         """A number, or a tensor of exactly one; None if there is none of that name."""
         value = self._contents.get(name)
-        if isinstance(value, Tensor) and value.numel() == 1 and _is_plain(value):
+        if isinstance(value, Tensor) and value.numel() == 1 and self._is_plain(value):
             value = value.item()
         return value if isinstance(value, int | float) else None
 
@@ -74,14 +82,26 @@ class PickleFile(NamedTensors):
         tensor = self._tensors[name]
         if tensor.dtype not in _FLOATS:
             raise self._refuse_dtype(name, tensor.dtype)
-        if not _is_plain(tensor):
+        if not self._is_plain(tensor):
             raise SaeUnreadable(
                 f"The tensor {name!r} in {self.path} claims more numbers than the file has, or "
-                "is not a plain dense one; the file is not opened."
+                "is not a plain dense one, so it is not read."
             )
 
     def _tensor(self, name: str) -> Tensor:
-        return self._tensors[name].detach().to(self.device)
+        return self._tensors[name].detach()
+
+    def _mapped(self, name: str) -> Tensor:
+        return self._tensor(name)
+
+    def _is_plain(self, tensor: Tensor) -> bool:
+        """Whether it is an ordinary tensor, with a record in the file for all its numbers."""
+        is_dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not is_dense or tensor.is_quantized or type(tensor) not in _PLAIN:
+            return False
+        n_bytes = tensor.untyped_storage().nbytes()
+        n_needed = tensor.numel() * tensor.element_size()
+        return n_bytes in self._record_sizes and n_bytes >= n_needed
 
 
 @contextmanager
@@ -93,7 +113,8 @@ def opened(path: Path, device: torch.device) -> Iterator[PickleFile]:
             dictionary, or memory does not suffice.
     """
     with lack_of_memory_told(path, device):
-        yield PickleFile(path, _loaded(path), device)
+        sizes = _record_sizes(path)
+        yield PickleFile(path, _loaded(path), device, sizes)
 
 
 def words_in(path: Path) -> frozenset[str]:
@@ -111,7 +132,7 @@ def words_in(path: Path) -> frozenset[str]:
 
 
 def _loaded(path: Path) -> Mapping[object, object]:
-    _pickle_of(path)
+    _pickle_of(path)  # only for its checks
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except _DAMAGE as error:
@@ -137,12 +158,16 @@ def _pickle_of(path: Path) -> bytes:
     return archive.content(path, name, _MAX_PICKLE_BYTES)
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether it is an ordinary tensor with memory behind every number."""
-    is_dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
-    if not is_dense or tensor.is_quantized or type(tensor) not in (Tensor, torch.nn.Parameter):
-        return False
-    return tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+def _record_sizes(path: Path) -> frozenset[int]:
+    """The sizes of what the tensors' numbers are stored in, in bytes."""
+    inside = archive.members(path)
+    records = [info for name, info in inside.items() if "/data/" in name]
+    if any(info.compress_type != zipfile.ZIP_STORED for info in records):
+        raise SaeUnreadable(
+            f"{path} was compressed after torch.save wrote it, so its numbers cannot be read "
+            "where they are. Load and save it again with torch."
+        )
+    return frozenset(info.file_size for info in records)
 
 
 def _first_line(error: Exception) -> str:

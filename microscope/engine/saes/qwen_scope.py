@@ -51,14 +51,14 @@ def read(path: Path, device: torch.device) -> Sae:
         card = _card(path, tensors)
         return Sae(
             card=card,
-            w_enc=tensors.read("W_enc", card.n_features, card.d_in).T,
+            w_enc=tensors.matrix("W_enc", card.n_features, card.d_in).T,
             b_enc=tensors.read("b_enc", card.n_features),
-            w_dec=tensors.read("W_dec", card.d_in, card.n_features).T,
+            w_dec=tensors.matrix("W_dec", card.d_in, card.n_features).T,
             b_dec=tensors.read("b_dec", card.d_in),
             activation=TopK(_k(path, card)),
             normalisation=Unnormalised(),
             subtracts_b_dec=False,
-        ).folded(in_place=True)
+        ).folded()
 
 
 def _card(path: Path, tensors: NamedTensors) -> SaeCard:

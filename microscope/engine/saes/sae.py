@@ -1,22 +1,33 @@
 """One sparse autoencoder: encode, decode, and what it says of a stretch of tokens.
 
 Every published format is converted into this one class. All arithmetic is float32, whatever
-the residual stream's dtype. Knows nothing of files, models or hooks.
+the dtype of the residual stream and of the matrices, which may be mapped from a file: only
+what is used of them is read. Knows nothing of files, models or hooks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import torch
 
-from microscope.engine.saes.normalisations import StaticScale, Unnormalised
+from microscope.core.errors import SaeUnreadable
+from microscope.engine.saes.matrices import (
+    columns_of,
+    is_finite,
+    product,
+    row_lengths,
+    rows_of,
+    weighted_rows,
+)
+from microscope.engine.saes.normalisations import StaticScale
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor
 
@@ -26,9 +37,6 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1 << 26
 """What one float32 tensor of activations may weigh; a handful exist at a time."""
-
-_SPARSE_BELOW = 32
-"""With fewer than one feature in so many on, adding up rows beats a matrix product."""
 
 _SMALLEST_NORM = 1e-8
 """Dead decoder rows are divided by this instead of by 0."""
@@ -52,16 +60,27 @@ class Sae:
     Activations are `f = activation((norm_in(x) - b_dec) · w_enc + b_enc)`, where `b_dec` is
     subtracted only if `subtracts_b_dec`, and the reconstruction of `x` is
     `norm_out(f · w_dec + b_dec)`. So `b_dec` lives in the normalised space.
+
+    Once folded, activations are the lengths that features write: pre-activations are
+    multiplied by `lengths` before the (folded) activation, and decoder rows divided by them.
+    That is done on the way; no matrix is ever rescaled, copied or read for it in advance.
     """
 
     card: SaeCard
-    w_enc: Tensor  # float32 (d_in, n_features)
+    w_enc: Tensor  # (d_in, n_features), float32, bfloat16 or float16; mapped from a file
     b_enc: Tensor  # float32 (n_features,)
-    w_dec: Tensor  # float32 (n_features, d_in)
+    w_dec: Tensor  # (n_features, d_in), as w_enc
     b_dec: Tensor  # float32 (d_in,)
     activation: Activation
     normalisation: Normalisation
     subtracts_b_dec: bool
+    counts_lengths: bool = False
+    """Whether it is folded."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed; matrices in a file are moved there when they are needed."""
+        return self.b_dec.device
 
     def frame(self, x: Tensor) -> Frame:
         """Residuals `(..., d_in)` of any dtype as this SAE sees them, and the way back."""
@@ -72,8 +91,17 @@ class Sae:
         return self.encode_frame(self.frame(x))
 
     def encode_frame(self, frame: Frame) -> Tensor:
-        """Activations `(..., n_features)` of residuals that are normalised already."""
-        return self.activation(self.encoder_input(frame) @ self.w_enc + self.b_enc)
+        """Activations `(..., n_features)` of residuals that are normalised already.
+
+        Raises:
+            SaeUnreadable: the encoder has values that are not finite numbers.
+        """
+        pre = product(self.encoder_input(frame), self.w_enc).add_(self.b_enc)
+        if not _are_finite(pre) and not is_finite(self.w_enc):
+            raise self._refuse("encoder")
+        if not self.counts_lengths:
+            return self.activation(pre)
+        return self._folded_activation(pre.mul_(self.lengths))
 
     def encoder_input(self, frame: Frame) -> Tensor:
         """What the encoder's weights are multiplied with, `(..., d_in)`."""
@@ -89,20 +117,30 @@ class Sae:
 
     def chosen_by_output(self, indices: Tensor) -> dict[str, ChosenFeatures]:
         """The features `indices` for every site where they write."""
-        return {self.card.site_out or self.card.site: self.chosen(indices)}
+        chosen = self.chosen(indices)
+        return dict.fromkeys(self.outputs, chosen)
 
     def chosen(self, indices: Tensor) -> ChosenFeatures:
-        """A few features cut out of this SAE, to be encoded and written many times."""
+        """A few features cut out of this SAE, to be encoded and written many times.
+
+        Reads their rows of the decoder and their columns of the encoder only.
+
+        Raises:
+            SaeUnreadable: the decoder has values there that are not finite numbers.
+        """
+        activation = self.activation.at(indices) if self.activation.is_local else None
+        columns, bias = columns_of(self.w_enc, indices), self.b_enc[indices]
+        rows = rows_of(self.w_dec, indices)
+        if not _are_finite(rows):
+            raise self._refuse("decoder")
         row_scale = self.activation.row_scale
-        rows = self.w_dec[indices]
-        return ChosenFeatures(
-            sae=self,
-            indices=indices,
-            columns=self.w_enc[:, indices],
-            bias=self.b_enc[indices],
-            rows=rows if row_scale is None else rows * row_scale[indices, None],
-            activation=self.activation.at(indices) if self.activation.is_local else None,
-        )
+        if self.counts_lengths:
+            lengths = self._lengths_of(torch.linalg.vector_norm(rows, dim=-1))
+            columns, bias, rows = columns * lengths, bias * lengths, rows / lengths[:, None]
+            activation = activation and activation.folded(lengths)
+        elif row_scale is not None:
+            rows = rows * row_scale[indices, None]
+        return ChosenFeatures(self, indices, columns, bias, rows, activation)
 
     def decode(self, activations: Tensor, x: Tensor) -> Tensor:
         """The reconstruction `(..., d_out)` from activations `(..., n_features)`.
@@ -112,9 +150,11 @@ class Sae:
         return self._decode_frame(activations, self.frame(x))
 
     def _decode_frame(self, activations: Tensor, frame: Frame) -> Tensor:
-        scale = self.activation.row_scale
-        amounts = activations if scale is None else activations * scale
-        return frame.outside(_weighted_rows(amounts, self.w_dec) + self.b_dec)
+        scale = 1 / self.lengths if self.counts_lengths else self.activation.row_scale
+        explained = weighted_rows(activations, self.w_dec, scale)
+        if not _are_finite(explained) and not is_finite(self.w_dec):
+            raise self._refuse("decoder")
+        return frame.outside(explained + self.b_dec)
 
     def error(self, x: Tensor, target: Tensor | None = None) -> Tensor:
         """The error term `x - x^`, float32; of `target`, where that is not `x` itself."""
@@ -126,6 +166,11 @@ class Sae:
     def sites(self) -> tuple[str, ...]:
         """The sites that a reading of this SAE needs; where it encodes comes first."""
         return (self.card.site,)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The sites where its features write."""
+        return (self.card.site_out or self.card.site,)
 
     def read(self, residuals: Mapping[str, Tensor], tokens: slice, k: int) -> Strongest:
         """`strongest` for some of the tokens of a run, given all that stands at `sites`."""
@@ -166,49 +211,57 @@ class Sae:
         frame = self.frame(x)
         activations = self.encode_frame(frame)
         error = unexplained - self._decode_frame(activations, frame)
-        values, indices = activations.topk(min(k, self.card.n_features), dim=-1)
+        strength = activations.abs() if self.activation.is_signed else activations
+        indices = strength.topk(min(k, self.card.n_features), dim=-1).indices
+        values = activations.gather(-1, indices)
         columns = (
-            indices.where(values > 0, -1).int(),
+            indices.where(values != 0, -1).int(),
             values,
-            (activations > 0).sum(-1, dtype=torch.int32),
+            (activations != 0).sum(-1, dtype=torch.int32),
             error.square().sum(-1) / target.float().square().sum(-1),
             torch.linalg.vector_norm(target.float(), dim=-1),
         )
         return tuple(column.cpu().numpy() for column in columns)
 
-    def folded(self, *, in_place: bool = False) -> Sae:
-        """The same SAE with decoder rows of length 1 and a static scale folded in.
+    def folded(self) -> Sae:
+        """The same SAE counting activations in what they write.
 
         Reconstructions stay; an activation becomes the length that its feature writes into
         the residual stream (or into the normalised space, where tokens are normalised one by
-        one). An SAE whose activation forbids it (plain top-k) keeps its rows. With `in_place`
-        this SAE's tensors are used up, so that large weights never exist twice.
+        one). An SAE whose activation forbids it (plain top-k) keeps its units. Nothing is
+        read for it: lengths are measured when they are first needed.
         """
-        multiply = torch.Tensor.mul_ if in_place else torch.Tensor.mul
-        unscaled = self._with_static_scale_folded(multiply)
-        norms = torch.linalg.vector_norm(unscaled.w_dec, dim=-1).clamp_min(_SMALLEST_NORM)
-        activation = self.activation.folded(norms)
-        if activation is None:
-            return replace(unscaled, card=msgspec.structs.replace(self.card, is_folded=False))
-        return replace(
-            unscaled,
-            card=msgspec.structs.replace(self.card, is_folded=True),
-            w_enc=multiply(unscaled.w_enc, norms),
-            b_enc=multiply(unscaled.b_enc, norms),
-            w_dec=multiply(unscaled.w_dec, 1 / norms[:, None]),
-            activation=activation,
-        )
+        can_fold = self.activation.can_fold
+        card = msgspec.structs.replace(self.card, is_folded=can_fold)
+        return replace(self, card=card, counts_lengths=can_fold)
 
-    def _with_static_scale_folded(self, multiply: Callable[..., Tensor]) -> Sae:
-        if not isinstance(self.normalisation, StaticScale):
-            return self
-        factor = self.normalisation.factor
-        return replace(
-            self,
-            normalisation=Unnormalised(),
-            w_enc=multiply(self.w_enc, factor),
-            w_dec=multiply(self.w_dec, self.normalisation.unit),
-            b_dec=multiply(self.b_dec, self.normalisation.unit),
+    @cached_property
+    def lengths(self) -> Tensor:
+        """What one unit of each feature's activation before folding writes, `(n_features,)`.
+
+        Raises:
+            SaeUnreadable: the decoder has values that are not finite numbers.
+        """
+        found = row_lengths(self.w_dec, self.device)
+        if not _are_finite(found):
+            raise self._refuse("decoder")
+        return self._lengths_of(found)
+
+    def _lengths_of(self, decoder_rows: Tensor) -> Tensor:
+        """The same from the Euclidean lengths of some features' decoder rows."""
+        lengths = decoder_rows.clamp_min(_SMALLEST_NORM)
+        if isinstance(self.normalisation, StaticScale):
+            lengths = lengths * self.normalisation.unit
+        return lengths
+
+    @cached_property
+    def _folded_activation(self) -> Activation:
+        return self.activation.folded(self.lengths) or self.activation
+
+    def _refuse(self, part: str) -> SaeUnreadable:
+        return SaeUnreadable(
+            f"The {part} of the SAE in {self.card.source} has values that are not finite "
+            "numbers; the file is damaged or its training diverged."
         )
 
 
@@ -227,25 +280,15 @@ class ChosenFeatures:
         """Activations `(..., n_chosen)`."""
         if self.activation is None:
             return self.sae.encode_frame(frame)[..., self.indices]
-        return self.activation(self.sae.encoder_input(frame) @ self.columns + self.bias)
+        pre = self.sae.encoder_input(frame) @ self.columns + self.bias
+        if not _are_finite(pre) and not _are_finite(self.columns):
+            raise self.sae._refuse("encoder")
+        return self.activation(pre)
 
     def written(self, amounts: Tensor, frame: Frame) -> Tensor:
         """What changing the activations by `amounts` `(..., n_chosen)` adds to the stream."""
         return (amounts @ self.rows) * frame.scale
 
 
-def _weighted_rows(amounts: Tensor, rows: Tensor) -> Tensor:
-    """`amounts @ rows`, reading only the rows in use where those are few."""
-    flat = amounts.reshape(-1, amounts.shape[-1])
-    token, feature = flat.nonzero(as_tuple=True)
-    if flat.is_mps or len(feature) * _SPARSE_BELOW > flat.numel():
-        return amounts @ rows
-    n_per_token = torch.bincount(token, minlength=len(flat))
-    summed = torch.nn.functional.embedding_bag(
-        feature,
-        rows,
-        n_per_token.cumsum(0) - n_per_token,
-        mode="sum",
-        per_sample_weights=flat[token, feature],
-    )
-    return summed.reshape(*amounts.shape[:-1], rows.shape[-1])
+def _are_finite(numbers: Tensor) -> bool:
+    return bool(torch.isfinite(numbers).all())

@@ -8,7 +8,7 @@ import torch
 
 from microscope.core.cards import SaeCard
 from microscope.core.errors import SaeUnreadable
-from microscope.engine.saes.activations import Gated, JumpReLU, ReLU, TopK
+from microscope.engine.saes.activations import AbsTopK, Gated, JumpReLU, ReLU, TopK
 from microscope.engine.saes.formats import SaeFormat
 from microscope.engine.saes.normalisations import (
     Centred,
@@ -95,7 +95,7 @@ def read(folder: Path, device: torch.device) -> Sae:
     with opened(folder / WEIGHTS_FILE, device) as weights:
         sae = Sae(
             card=card,
-            w_enc=weights.read("W_enc", card.d_in, card.n_features),
+            w_enc=weights.matrix("W_enc", card.d_in, card.n_features),
             b_enc=_encoder_bias(weights, settings),
             w_dec=_decoder(weights, settings),
             b_dec=weights.read("b_dec", settings.width_out),
@@ -105,13 +105,13 @@ def read(folder: Path, device: torch.device) -> Sae:
         )
         if settings.is_transcoder:
             sae = Transcoder(**vars(sae), w_skip=_skip(weights, settings))
-        return sae.folded(in_place=True)
+        return sae.folded()
 
 
 def _skip(weights: TensorFile, settings: SaelensSettings) -> Tensor | None:
     if "skip" not in settings.architecture:
         return None
-    return weights.read("W_skip", settings.width_out, settings.d_in)
+    return weights.matrix("W_skip", settings.width_out, settings.d_in)
 
 
 def _encoder_bias(weights: TensorFile, settings: SaelensSettings) -> Tensor:
@@ -122,9 +122,9 @@ def _encoder_bias(weights: TensorFile, settings: SaelensSettings) -> Tensor:
 
 def _decoder(weights: TensorFile, settings: SaelensSettings) -> Tensor:
     """Decoder rows; an old fine-tuning factor acts at decoding only, so it is put in here."""
-    rows = weights.read("W_dec", settings.d_sae, settings.width_out)
     if "scaling_factor" not in weights or not settings.finetuning_scaling_factor:
-        return rows
+        return weights.matrix("W_dec", settings.d_sae, settings.width_out)
+    rows = weights.read("W_dec", settings.d_sae, settings.width_out)
     return rows * weights.read("scaling_factor", settings.d_sae)[:, None]
 
 
@@ -136,17 +136,22 @@ def _activation(weights: TensorFile, settings: SaelensSettings) -> Activation:
     if settings.architecture.startswith("jumprelu"):
         return JumpReLU(weights.read("threshold", n_features))
     if settings.architecture == "topk":
-        return _topk(weights, settings)
+        return _topk(settings)
+    if settings.architecture == "abstopk":
+        return _abs_topk(settings)
     return ReLU()
 
 
-def _topk(weights: TensorFile, settings: SaelensSettings) -> TopK:
+def _topk(settings: SaelensSettings) -> TopK:
     if settings.k is None:
         raise SaeUnreadable("A top-k SAE needs the number k.")
-    if not settings.rescale_acts_by_decoder_norm:
-        return TopK(settings.k)
-    rows = weights.read("W_dec", settings.d_sae, settings.d_in)
-    return TopK(settings.k, torch.linalg.vector_norm(rows, dim=-1))
+    return TopK(settings.k, by_length=bool(settings.rescale_acts_by_decoder_norm))
+
+
+def _abs_topk(settings: SaelensSettings) -> AbsTopK:
+    if settings.k is None or settings.rescale_acts_by_decoder_norm:
+        raise SaeUnreadable("A signed top-k SAE is known with a k and without rescaling only.")
+    return AbsTopK(settings.k)
 
 
 def _normalisation(folder: Path, settings: SaelensSettings) -> Normalisation:

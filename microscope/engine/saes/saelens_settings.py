@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from microscope.core.errors import SaeUnreadable
-from microscope.core.sites import Site
+from microscope.core.sites import TOKEN_EMBED, Site
 from microscope.engine.saes.json_file import read_object
 from microscope.engine.saes.module_sites import site_at
 
@@ -30,11 +30,10 @@ TRANSCODERS = (
     "jumprelu_transcoder",
     "jumprelu_skip_transcoder",
 )
-_READABLE = ("standard", "gated", "jumprelu", "topk", *TRANSCODERS)
+_READABLE = ("standard", "gated", "jumprelu", "topk", "abstopk", *TRANSCODERS)
 _REFUSED = {
     "temporal": "a temporal SAE, whose reconstruction needs all tokens at once",
     "matching_pursuit": "a matching-pursuit SAE, which has no encoder in one step",
-    "abstopk": "a top-k SAE with signed activations",
     "batchtopk": "a batch top-k SAE in training form, without the threshold it needs",
 }
 _CENTRED_HOOKS = (
@@ -170,7 +169,7 @@ def _check_architecture(path: Path, settings: SaelensSettings) -> None:
             f"The SAE in {path.parent} has the activation function "
             f"{settings.activation_fn!r}; relu and topk can be opened."
         )
-    if name == "topk" and (settings.k is None or settings.k > settings.d_sae):
+    if name in ("topk", "abstopk") and (settings.k is None or settings.k > settings.d_sae):
         raise SaeUnreadable(
             f"{path} gives a top-k SAE of {settings.d_sae} features the k {settings.k}; "
             "it must be between 1 and the number of features."
@@ -191,7 +190,7 @@ def _first_site(folder: Path, *names: str | None) -> str:
 def _site(name: str | None) -> str | None:
     """A hook's name as it is; a module's path means its output."""
     try:
-        if name and name.startswith("blocks."):
+        if name and (name == TOKEN_EMBED or name.startswith("blocks.")):
             return Site.parse(name).name
         return site_at(name, "output") if name and "." in name else None
     except ValueError:

@@ -96,18 +96,18 @@ def read(folder: Path, device: torch.device) -> Sae:
     with opened(folder / WEIGHTS_FILE, device) as weights:
         sae = Sae(
             card=card,
-            w_enc=weights.read("encoder.weight", n_features, d_in).T,
+            w_enc=weights.matrix("encoder.weight", n_features, d_in).T,
             b_enc=weights.read("encoder.bias", n_features),
-            w_dec=weights.read("W_dec", n_features, d_in),
+            w_dec=weights.matrix("W_dec", n_features, d_in),
             b_dec=weights.read("b_dec", d_in),
             activation=_activation(settings),
             normalisation=Unnormalised(),
             subtracts_b_dec=not settings.transcode,
         )
         if settings.transcode or settings.skip_connection:
-            skip = weights.read("W_skip", d_in, d_in) if settings.skip_connection else None
+            skip = weights.matrix("W_skip", d_in, d_in) if settings.skip_connection else None
             sae = Transcoder(**vars(sae), w_skip=skip)
-        return sae.folded(in_place=True)
+        return sae.folded()
 
 
 def _read_settings(folder: Path) -> _Settings:

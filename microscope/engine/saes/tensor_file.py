@@ -23,8 +23,8 @@ _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 class TensorFile(NamedTensors):
     """An open safetensors file; get one from `opened`."""
 
-    def __init__(self, path: Path, tensors: Any) -> None:
-        super().__init__(path, tensors.keys())
+    def __init__(self, path: Path, tensors: Any, device: torch.device) -> None:
+        super().__init__(path, tensors.keys(), device)
         self._tensors = tensors
 
     def _shape(self, name: str) -> tuple[int, ...]:
@@ -36,8 +36,11 @@ class TensorFile(NamedTensors):
             raise self._refuse_dtype(name, dtype)
 
     def _tensor(self, name: str) -> Tensor:
-        tensor: Tensor = self._tensors.get_tensor(name)
+        tensor: Tensor = self._tensors.get_tensor(name)  # maps the file
         return tensor
+
+    def _mapped(self, name: str) -> Tensor:
+        return self._tensor(name)
 
 
 @contextmanager
@@ -50,9 +53,9 @@ def opened(path: Path, device: torch.device) -> Iterator[TensorFile]:
     try:
         with (
             lack_of_memory_told(path, device),
-            safe_open(path, framework="pt", device=str(device)) as tensors,
+            safe_open(path, framework="pt") as tensors,
         ):
-            yield TensorFile(path, tensors)
+            yield TensorFile(path, tensors, device)
     except (SafetensorError, OSError) as error:
         raise SaeUnreadable(
             f"{path} is not a whole safetensors file ({error}). Copy or download it again."

@@ -7,12 +7,14 @@ MLP's input and reconstructs the MLP's output. Its error term is that of the out
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
 from microscope.core.sites import Site
+from microscope.engine.saes.matrices import is_finite, product, rows_of
 from microscope.engine.saes.sae import Sae
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class Transcoder(Sae):
     autoencoders for interpretability"). `w_dec` is `(n_features, d_out)`, `b_dec` `(d_out,)`.
     """
 
-    w_skip: Tensor | None = None  # float32 (d_out, d_in); only where x is not normalised
+    w_skip: Tensor | None = None  # (d_out, d_in), as w_enc; only where x is not normalised
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -50,8 +52,20 @@ class Transcoder(Sae):
         return self.strongest(x, k, y)
 
     def _decode_frame(self, activations: Tensor, frame: Frame) -> Tensor:
-        explained = super()._decode_frame(activations, frame)
-        return explained if self.w_skip is None else explained + frame.inside @ self.w_skip.T
+        return self._with_skip(super()._decode_frame(activations, frame), frame)
+
+    def _with_skip(self, explained: Tensor, frame: Frame) -> Tensor:
+        if self._skip is None:
+            return explained
+        skipped = product(frame.inside, self._skip)
+        if not torch.isfinite(skipped).all() and not is_finite(self._skip):
+            raise self._refuse("skip matrix")
+        return explained + skipped
+
+    @cached_property
+    def _skip(self) -> Tensor | None:
+        """The skip matrix with inputs first, `(d_in, d_out)`."""
+        return None if self.w_skip is None else self.w_skip.T
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +87,27 @@ class LayerOfCrossLayer:
             known[key] = ActiveFeatures.of(self.encoder.encode(x[tokens]))
         return known[key]
 
+    def finite_rows(self, indices: Tensor, output: int) -> Tensor:
+        """What one unit of some features writes at an output, float32 `(n_chosen, d_out)`.
+
+        Raises:
+            SaeUnreadable: the decoder has values there that are not finite numbers.
+        """
+        rows = rows_of(self.rows[:, output], indices)
+        if not torch.isfinite(rows).all():
+            raise self.encoder._refuse("decoder")
+        return rows
+
     def written(self, active: ActiveFeatures, output: int) -> Tensor:
         """What active features add at an output, float32 `(n_tokens, d_out)`."""
         rows = self.rows[:, output]
-        total = torch.zeros(active.n_tokens, rows.shape[-1], device=rows.device)
+        total = active.values.new_zeros(active.n_tokens, rows.shape[-1])
         for start in range(0, len(active.features), _ROWS_AT_A_TIME):
             some = slice(start, start + _ROWS_AT_A_TIME)
-            moves = rows[active.features[some]].float() * active.values[some, None]
+            moves = rows_of(rows, active.features[some]) * active.values[some, None]
             total.index_add_(0, active.tokens[some], moves)
+        if not torch.isfinite(total).all() and not is_finite(rows):
+            raise self.encoder._refuse("decoder")
         return total
 
 
@@ -106,8 +133,9 @@ class CrossLayerTranscoder(Transcoder):
 
     A feature of layer l writes into the outputs of blocks l, l + 1, ... alike, so the output
     of block m is reconstructed by all the layers up to it:
-    `y^m = sum_{l <= m} f^l · rows^l[:, m - l] + b_dec^m` (Ameisen et al. 2025, "Circuit
-    tracing: revealing computational graphs in language models").
+    `y^m = sum_{l <= m} f^l · rows^l[:, m - l] + b_dec^m`, and `x^m · w_skip^T` where there is
+    a skip matrix (Ameisen et al. 2025, "Circuit tracing: revealing computational graphs in
+    language models").
     """
 
     layers: tuple[LayerOfCrossLayer, ...]  # 0 to this one
@@ -115,7 +143,10 @@ class CrossLayerTranscoder(Transcoder):
     @classmethod
     def of(cls, layers: tuple[LayerOfCrossLayer, ...]) -> CrossLayerTranscoder:
         """The topmost of `layers`, which begin with layer 0."""
-        return cls(**vars(layers[-1].encoder), layers=layers)
+        own = layers[-1].encoder
+        return cls(
+            **{each.name: getattr(own, each.name) for each in fields(own)}, layers=layers
+        )
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -123,10 +154,16 @@ class CrossLayerTranscoder(Transcoder):
         below = (layer.encoder.card.site for layer in self.layers[:-1])
         return (*super().sites, *below)
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The output of this layer's block, and those of all later blocks."""
+        first, n_outputs = Site.parse(self.card.site_out), self.layers[-1].rows.shape[1]
+        return tuple(Site(first.layer + n, first.hook).name for n in range(n_outputs))
+
     def read(self, residuals: Mapping[str, Tensor], tokens: slice, k: int) -> Strongest:
         """`strongest` for some of the tokens of a run, given all that stands at `sites`."""
         x, y = residuals[self.card.site][tokens], residuals[self.card.site_out][tokens]
-        elsewhere = torch.zeros(y.shape, device=y.device)
+        elsewhere = torch.zeros(y.shape, device=y.device)  # float32 whatever y is
         for n_blocks_up, layer in enumerate(reversed(self.layers[:-1]), start=1):
             active = layer.active(residuals[layer.encoder.card.site], tokens)
             elsewhere += layer.written(active, n_blocks_up)
@@ -135,19 +172,17 @@ class CrossLayerTranscoder(Transcoder):
     def chosen_by_output(self, indices: Tensor) -> dict[str, ChosenFeatures]:
         """The features `indices` for every block's output that they write into."""
         chosen, own = self.chosen(indices), self.layers[-1]
-        first = Site.parse(self.card.site_out)
         return {
-            Site(first.layer + output, first.hook).name: replace(
-                chosen, rows=own.rows[indices, output].float()
-            )
-            for output in range(own.rows.shape[1])
+            site: replace(chosen, rows=own.finite_rows(indices, output))
+            for output, site in enumerate(self.outputs)
         }
 
     def _decode_frame(self, activations: Tensor, frame: Frame) -> Tensor:
         """This layer's share of its block's output, with the bias."""
         flat = activations.reshape(-1, activations.shape[-1])
         summed = self.layers[-1].written(ActiveFeatures.of(flat), 0) + self.b_dec
-        return frame.outside(summed.reshape(*activations.shape[:-1], -1))
+        own = frame.outside(summed.reshape(*activations.shape[:-1], -1))
+        return self._with_skip(own, frame)
 
 
 class _LastActivations:

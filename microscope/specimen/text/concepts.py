@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from microscope.specimen.text.grammar import gerund, past, plural
 from microscope.specimen.text.scenes import SCENES
-from microscope.specimen.text.tones import TONES
+from microscope.specimen.text.tones import TONES, Tone
 from microscope.specimen.text.topics import TOPICS, Topic
 from microscope.specimen.text.words import COMMON, LEXICON
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 WORD = re.compile(r"[A-Za-z]+")
+MARKED = re.compile(r"\[([^\]]*)\]")
 
 
 def all_concepts() -> tuple[str, ...]:
@@ -59,3 +60,19 @@ def fixed_concepts() -> Mapping[str, frozenset[str]]:
         for word in words:
             own.setdefault(word.lower(), set()).add(concept)
     return {word: frozenset(names) for word, names in own.items()}
+
+
+@cache
+def words_of(concept: str) -> frozenset[str]:
+    """Every word that can stand for a concept, in lower case; common words left out."""
+    words = {word for word, concepts in fixed_concepts().items() if concept in concepts}
+    if any(topic.name == concept for topic in TOPICS):
+        words |= topic_words(concept)
+    patterns = [line for tone in TONES if tone.name == concept for line in _lines(tone)]
+    patterns += [line for scene in SCENES if scene.concept == concept for line in scene.patterns]
+    marked = " ".join(part for line in patterns for part in MARKED.findall(line))
+    return frozenset(words | {word.lower() for word in WORD.findall(marked)}) - COMMON
+
+
+def _lines(tone: Tone) -> tuple[str, ...]:
+    return (*tone.telling, *tone.claiming)

@@ -102,7 +102,7 @@ class _Telling:
                 self._kind.always_toned and number == 0
             )
             if toned and self._tone and is_toned:
-                self._say(toned.pop(), self._tone.name)
+                self._say(toned.pop(), self._tone.name, is_lasting=True)
             elif plain:
                 self._say(plain.pop())
 
@@ -111,10 +111,10 @@ class _Telling:
             return ()
         return self._tone.claiming if self._kind.is_stating else self._tone.telling
 
-    def _say(self, pattern: str, concept: str = "") -> None:
+    def _say(self, pattern: str, concept: str = "", *, is_lasting: bool = False) -> None:
         self._slots.new_sentence()
         pieces = [
             Piece(self._slots.fill(slot)) if slot else Piece(marked or plain, bool(marked))
             for slot, marked, plain in _PARTS.findall(pattern)
         ]
-        self._writer.write(pieces, concept)
+        self._writer.write(pieces, concept, is_lasting=is_lasting)

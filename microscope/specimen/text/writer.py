@@ -32,6 +32,7 @@ class Writer:
         self._text = ""
         self._spans: list[Span] = []
         self._passage_start: int | None = None
+        self._lasting: dict[str, int] = {}
         self._topic: Topic | None = None
 
     def turn_to(self, topic: Topic) -> None:
@@ -39,8 +40,12 @@ class Writer:
         self._end_passage()
         self._topic = topic
 
-    def write(self, pieces: list[Piece], concept: str = "") -> None:
-        """Add a sentence; its marked pieces are words of `concept`."""
+    def write(self, pieces: list[Piece], concept: str = "", *, is_lasting: bool = False) -> None:
+        """Add a sentence; its marked pieces are words of `concept`.
+
+        A lasting concept, such as the tone, is in force from its first word to the text's end,
+        any other one to the sentence's end.
+        """
         if self._text:
             self._text += " "
         first_marked = None
@@ -51,12 +56,18 @@ class Writer:
                 self._mark(start, concept)
             else:
                 self._mark_known_words(start)
-        if first_marked is not None:
+        if first_marked is not None and is_lasting:
+            self._lasting.setdefault(concept, first_marked)
+        elif first_marked is not None:
             self._spans.append(Span(first_marked, len(self._text), concept, "passage"))
 
     def document(self, kind: str) -> Document:
         """What has been written."""
         self._end_passage()
+        self._spans += [
+            Span(start, len(self._text), concept, "passage")
+            for concept, start in self._lasting.items()
+        ]
         return Document(self._text, tuple(sorted(set(self._spans))), kind)
 
     def _append(self, text: str) -> int:

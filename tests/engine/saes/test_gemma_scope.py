@@ -18,6 +18,7 @@ from microscope.engine.saes.gemma_scope import outline, read, recognises
 from microscope.engine.saes.loading import find_saes
 
 PATH = "gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz"
+SNAPSHOT = PATH.replace("/", "/snapshots/0a1b/", 1)
 NAMES = {name: name.replace("w_", "W_") for name in ("w_enc", "w_dec", "b_enc", "b_dec")}
 NAMES["threshold"] = "threshold"
 
@@ -52,12 +53,14 @@ def test_arrays_of_another_order_and_dtype_are_read_as_they_are_meant(tmp_path):
 
 def test_an_embedding_sae_sees_rows_before_the_model_scales_them(tmp_path):
     w = random_weights()
-    path = save(tmp_path / "gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6/params.npz", w)
+    path = save(
+        tmp_path / "gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6/params.npz", w
+    )
     sae = read(path, CPU)
     x = tokens() * np.float32(np.sqrt(D_IN))
     f, row_hat = formulas(x / np.sqrt(D_IN), w)
     assert_matches(sae, x, f / np.sqrt(D_IN), row_hat * np.sqrt(D_IN), w["w_dec"] * D_IN)
-    assert sae.card.site == "blocks.0.hook_resid_pre"
+    assert sae.card.site == "hook_embed"
 
 
 def test_a_transcoder_reads_the_normalised_stream_and_writes_the_mlp_output(tmp_path):
@@ -78,7 +81,10 @@ def test_a_transcoder_reads_the_normalised_stream_and_writes_the_mlp_output(tmp_
         (PATH.replace("2b-pt", "9b-it"), "blocks.20.hook_resid_post"),
         (PATH.replace("res", "mlp"), "blocks.20.hook_mlp_out"),
         (PATH.replace("res", "att"), "blocks.20.attn.hook_z"),
-        (f"models--google--{PATH.replace('/', '/snapshots/0a1b/', 1)}", "blocks.20.hook_resid_post"),
+        (
+            f"models--google--{PATH.replace('/', '/snapshots/0a1b/', 1)}",
+            "blocks.20.hook_resid_post",
+        ),
         ("layer_3/width_1m/average_l0_9/params.npz", "blocks.3.hook_resid_post"),
     ],
 )
@@ -133,4 +139,5 @@ def test_a_missing_array_is_refused_by_name(tmp_path):
 def test_decoder_rows_have_length_one(tmp_path):
     sae = read(save(tmp_path / PATH, random_weights()), CPU)
     assert sae.card.is_folded
-    torch.testing.assert_close(sae.w_dec.norm(dim=1), torch.ones(N_FEATURES))
+    rows = sae.chosen(torch.arange(N_FEATURES)).rows
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(N_FEATURES))

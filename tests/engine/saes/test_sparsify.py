@@ -128,8 +128,8 @@ def test_without_a_number_of_latents_the_expansion_factor_says_it(tmp_path, cfg)
         ("h.3.attn", "blocks.3.hook_attn_out"),
         ("h.3.mlp.act", "blocks.3.mlp.hook_post"),
         ("layers.3.self_attn", "module:layers.3.self_attn.output"),
-        ("embed_tokens", "blocks.0.hook_resid_pre"),
-        ("wte", "module:wte.output"),
+        ("embed_tokens", "hook_embed"),
+        ("wte", "hook_embed"),
     ],
 )
 def test_the_folders_name_is_the_module_whose_output_is_read(tmp_path, folder, site):

@@ -1,0 +1,23 @@
+"""Shortening a cache of keys and values, where that is possible."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+
+def can_crop(cache: Any) -> bool:
+    """Whether tokens can be taken off a cache's end; a recurrent state cannot go back."""
+    return type(cache) is DynamicCache
+
+
+def crop(cache: DynamicCache, n_tokens: int) -> None:
+    """Keep the first `n_tokens` tokens in every layer, however many each of them holds."""
+    for layer in cache.layers:
+        if not isinstance(layer, DynamicLayer):
+            continue
+        surplus = layer.get_seq_length() - n_tokens
+        if surplus > 0:
+            layer.crop(-surplus)
