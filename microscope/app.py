@@ -19,19 +19,28 @@ from PySide6.QtWidgets import QApplication
 
 from microscope.core.cards import SPECIMEN
 from microscope.session.controller import Controller
+from microscope.session.librarian import Librarian
+from microscope.session.library import Library
 from microscope.session.session import Session
+from microscope.storage.preferences import UnsavedPreferences
+from microscope.storage.releases import load_releases
 from microscope.storage.shelf import has_specimen, specimen_folder
 from microscope.views.bridge import GuiThreadBridge
+from microscope.views.library_dialog import LibraryDialog
 from microscope.views.main_window import MainWindow
 from microscope.views.theme import apply_theme
 from microscope.workers.engine_worker import EngineWorker
+from microscope.workers.label_importer import LabelImporter
+from microscope.workers.library_worker import LibraryWorker
 from microscope.workers.specimen_builder import SpecimenBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from microscope.core.cards import ModelCard
     from microscope.session.setup import Setup
     from microscope.session.shelf import Shelf
+    from microscope.storage.preferences import Preferences
     from microscope.views.theme import ThemeName
 
 log = logging.getLogger(__name__)
@@ -64,14 +73,17 @@ class Microscope:
         *,
         engine_command: Sequence[str] | None = None,
         layout: bytes | None = None,
+        preferences: Preferences | None = None,
     ) -> None:
         self.session = Session(setup=setup)
         self._builder: SpecimenBuilder | None = None
         self.bridge = GuiThreadBridge()
         self.worker = EngineWorker(self.bridge.post, engine_command)
-        self.controller = Controller(self.session, self.worker, shelf)
+        self.importer = LabelImporter(self.bridge.post)
+        self.controller = Controller(self.session, self.worker, shelf, self.importer)
         self.bridge.arrived.connect(self.controller.apply_all)
         self.window = MainWindow(self.session, self.controller, layout=layout)
+        self.library = WindowLibrary(self, preferences or UnsavedPreferences())
 
     def start(self) -> None:
         """Start the engine; the window is usable before it is ready."""
@@ -109,9 +121,44 @@ class Microscope:
         self.bridge.arrived.disconnect(self.controller.apply_all)
         if self._builder:
             self._builder.close()
+        self.importer.close()
+        self.library.close()
         self.worker.close()
         self.window.close()
         self.window.deleteLater()
+
+
+class WindowLibrary:
+    """The library with its worker and its dialog, joined to a window."""
+
+    def __init__(self, scope: Microscope, preferences: Preferences) -> None:
+        self._scope = scope
+        known = load_releases()
+        self.library = Library(starters=known.starters, releases=known.releases)
+        self._bridge = GuiThreadBridge()
+        self.worker = LibraryWorker(self._bridge.post, known.releases)
+        self.librarian = Librarian(self.library, self.worker, preferences, scope.controller)
+        self._bridge.arrived.connect(self.librarian.apply_all)
+        self._dialog: LibraryDialog | None = None
+        scope.window.library_requested.connect(self.show)
+        scope.session.events.model.connect(self._remember)
+
+    def show(self) -> None:
+        """Show the dialog, and look at the disk afresh."""
+        if self._dialog is None:
+            self._dialog = LibraryDialog(self.library, self.librarian, self._scope.window)
+        self.librarian.refresh()
+        self._dialog.show()
+        self._dialog.raise_()
+
+    def close(self) -> None:
+        """End a download; nothing more is heard of it."""
+        self._bridge.arrived.disconnect(self.librarian.apply_all)
+        self.worker.close()
+
+    def _remember(self, model: ModelCard | None) -> None:
+        if model is not None:
+            self.librarian.remember(self._scope.session.setup.model)
 
 
 def _process_events() -> None:

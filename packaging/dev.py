@@ -2,11 +2,14 @@
 
     python3 packaging/dev.py run [--help | arguments of microscope]
     python3 packaging/dev.py test [--fast] [arguments of pytest]
+    python3 packaging/dev.py test --interop [arguments of pytest]
 
 The first opens the program; where there is no display it runs the same job without one and
 writes a picture. The second checks style, types and imports and runs the tests, without those
-marked slow if --fast is given. Both first make .venv and install what is missing, and say so;
-when nothing is missing they start at once. To install everything anew, delete .venv.
+marked slow if --fast is given. The third compares Microscope with the code of other programs
+of its kind. All first make an environment, .venv or (the third) .venv-interop, and install
+what is missing, and say so; when nothing is missing they start at once. To install everything
+anew, delete that folder.
 """
 
 from __future__ import annotations
@@ -129,11 +132,12 @@ def picture_path(arguments: Sequence[str]) -> Path | None:
 
 def test(arguments: Sequence[str]) -> int:
     """Run every check, also after one has failed, and sum up."""
-    environment = VirtualEnvironment(ROOT)
+    is_interop = "--interop" in arguments
+    environment = interop_environment(ROOT) if is_interop else VirtualEnvironment(ROOT)
     environment.provide("test")
     provide_system_libraries({})
     results = []
-    for name, command in checks(environment, arguments):
+    for name, command in (interop_checks if is_interop else checks)(environment, arguments):
         say(name)
         started = time.monotonic()
         code = subprocess.call(command, cwd=ROOT, env={**os.environ, **TEST_ENVIRONMENT})
@@ -156,6 +160,26 @@ def checks(
         ("lint-imports", [str(environment.program("lint-imports"))]),
         ("pytest", [*module, "pytest", *fast, *chosen]),
     ]
+
+
+def interop_environment(root: Path) -> VirtualEnvironment:
+    """An environment of its own, so that what the other programs ask for never touches ours."""
+    lists = root / "packaging"
+    return VirtualEnvironment(
+        root,
+        ".venv-interop",
+        beside=lists / "interop.txt",
+        alone=lists / "interop_alone.txt",
+    )
+
+
+def interop_checks(
+    environment: VirtualEnvironment, arguments: Sequence[str]
+) -> list[tuple[str, list[str]]]:
+    """The comparison with other programs; `arguments` are for pytest, but for --interop."""
+    chosen = [argument for argument in arguments if argument != "--interop"]
+    pytest = [str(environment.python), "-m", "pytest", "-m", "interop", "tests/interop"]
+    return [("interop", [*pytest, *chosen])]
 
 
 def summary(results: Sequence[tuple[str, int, float]]) -> str:

@@ -1,4 +1,4 @@
-"""The checkout's own `.venv`: made when missing, completed when incomplete, else left alone."""
+"""A checkout's virtual environment: made when missing, completed when incomplete, else left."""
 
 from __future__ import annotations
 
@@ -42,11 +42,28 @@ _TORCH_PROBE = (
 
 
 class VirtualEnvironment:
-    """The `.venv` of one checkout, with the stamp that says what it was completed for."""
+    """An environment of one checkout, with the stamp that says what it was completed for."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        name: str = ".venv",
+        *,
+        beside: Path | None = None,
+        alone: Path | None = None,
+    ) -> None:
+        """Describe the environment in the folder `name`; nothing is made yet.
+
+        Args:
+            root: the checkout.
+            name: the environment's folder in it.
+            beside: a list of packages for pip to install together with the program.
+            alone: one of packages to be installed after them, without what they ask for.
+        """
         self.root = root
-        self.folder = root / ".venv"
+        self.folder = root / name
+        self._beside = beside
+        self._alone = alone
         self.stamp = self.folder / "microscope.json"
 
     @property
@@ -103,12 +120,16 @@ class VirtualEnvironment:
         self.stamp.write_text(text + "\n", encoding="utf-8")
 
     def _facts(self) -> dict[str, str]:
-        return {
+        facts = {
             "root": str(self.root),
             "python": PYTHON,
             "torch": TORCH_VERSION,
             "dependencies": _digest_of_dependencies(self.root / "pyproject.toml"),
         }
+        for listed in (self._beside, self._alone):
+            if listed is not None:
+                facts[listed.name] = hashlib.sha256(listed.read_bytes()).hexdigest()
+        return facts
 
     def _read_stamp(self) -> dict[str, object]:
         try:
@@ -130,8 +151,9 @@ class VirtualEnvironment:
 
     def _make(self) -> None:
         _require_venv_module()
-        verb = "Making .venv anew" if self.folder.exists() else "Making .venv"
-        say(f"{verb} with Python {PYTHON}")
+        name = self.folder.name
+        what = f"{name} anew" if self.folder.exists() else name
+        say(f"Making {what} with Python {PYTHON}")
         # The base interpreter, since our own may be the one inside the folder we clear.
         base = getattr(sys, "_base_executable", None) or sys.executable
         errors = output_of_failed([base, "-m", "venv", "--clear", str(self.folder)])
@@ -174,7 +196,10 @@ class VirtualEnvironment:
 
     def _install_project(self, purpose: Purpose) -> None:
         say("Installing Microscope and what it needs")
-        errors = self._pip("install", "--editable", f".{EXTRAS[purpose]}")
+        beside = ["--requirement", str(self._beside)] if self._beside else []
+        errors = self._pip("install", *beside, "--editable", f".{EXTRAS[purpose]}")
+        if not errors and self._alone:
+            errors = self._pip("install", "--no-deps", "--requirement", str(self._alone))
         if errors:
             raise StepFailed("What Microscope needs could not be installed.", tail_of(errors))
 
@@ -209,7 +234,7 @@ def _one_at_a_time(file: Path) -> Iterator[None]:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                say("Another command is filling .venv; waiting for it")
+                say("Another command is installing something here; waiting for it")
                 fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

@@ -33,6 +33,9 @@ class FakeShelf:
         feature = FeatureId(sae.name, 7)
         return {feature: FeaturePage(feature, label="bridges", max_activation=4.0)}
 
+    def published_of(self, sae):
+        return None
+
 
 @pytest.fixture
 def scope(qtbot, qapp):

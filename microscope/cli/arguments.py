@@ -9,7 +9,7 @@ from pathlib import Path
 from microscope import __version__
 from microscope.core.cards import SPECIMEN
 
-COMMANDS = ("open", "read", "generate", "snapshot", "doctor", "sae", "library")
+COMMANDS = ("open", "read", "generate", "snapshot", "doctor", "sae", "library", "labels")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_read(commands.add_parser("read", help="read a prompt at every layer; JSON"))
     _add_generate(commands.add_parser("generate", help="write with and without clamps; JSON"))
     _add_snapshot(commands.add_parser("snapshot", help="a picture of the window, as PNG"))
+    _add_labels(commands.add_parser("labels", help="labels of features, from files"))
     doctor = commands.add_parser("doctor", help="versions, devices, memory, what is wrong")
     _add_json(doctor)
     _add_sae(commands.add_parser("sae", help="look at SAEs without opening a model; JSON"))
@@ -129,6 +130,26 @@ def _add_library(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", metavar="FILE", nargs="?", const="-", help="as JSON; - or nothing is stdout"
     )
+
+
+def _add_labels(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Work with labels of features."
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    importing = actions.add_parser("import", help="bring labels in from a file or folder")
+    importing.description = (
+        "Add labels, statistics and examples to a store of feature pages. Reads what "
+        "Neuronpedia, SAEDashboard and circuit-tracer write, and tables of numbers and labels "
+        "(CSV, TSV, JSON); what a file is, is seen from its content."
+    )
+    importing.add_argument("path", type=Path, metavar="PATH", help="a file, or a folder")
+    importing.add_argument("--sae", required=True, metavar="NAME", help="whose features")
+    importing.add_argument(
+        "--store", required=True, type=Path, metavar="FILE", help="made if there is none"
+    )
+    importing.add_argument(
+        "--features", type=_positive, metavar="N", help="refuse a file about a larger SAE"
+    )
+    _add_json(importing)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

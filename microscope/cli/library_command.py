@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     contents = look(
         (*settings.library_folders, *options.folders),
         settings.recent_models,
-        {release.repository for release in load_releases().releases},
+        load_releases().releases,
     )
     free = free_memory()
     if options.json:

@@ -128,6 +128,24 @@ class Starter(msgspec.Struct, frozen=True, kw_only=True):
         return self.n_parameters * (4 if self.dtype == "float32" else 2)
 
 
+class LibraryContents(msgspec.Struct, frozen=True):
+    """What is on this computer.
+
+    `folders` are the snapshots of hub repositories by hub id; `saes` the layers of each
+    release, by its name, whose SAEs are here; `remarks` what could not be read.
+    """
+
+    models: tuple[LocalModel, ...] = ()
+    folders: dict[str, str] = {}
+    saes: dict[str, tuple[int, ...]] = {}
+    remarks: tuple[str, ...] = ()
+
+    def model(self, source: str) -> LocalModel | None:
+        """The model that a source opens, where it can be opened."""
+        found = (m for m in self.models if m.source == source and not m.problem)
+        return next(found, None)
+
+
 class FreeMemory(msgspec.Struct, frozen=True):
     """What is free, in bytes; None is not known, and no GPU is 0."""
 
@@ -218,6 +236,23 @@ class DownloadCancelled(msgspec.Struct, frozen=True, tag_field="kind", tag="canc
     """The user stopped it; what has been fetched is kept."""
 
 
+class LookedAround(msgspec.Struct, frozen=True):
+    """A look at the disk and the memory is done."""
+
+    contents: LibraryContents
+    free: FreeMemory
+
+
 DownloadEvent = (
     DownloadStarted | DownloadAdvanced | DownloadFinished | DownloadFailed | DownloadCancelled
 )
+
+
+class DownloadReport(msgspec.Struct, frozen=True):
+    """An event of the download of a job."""
+
+    key: str
+    event: DownloadEvent
+
+
+LibraryEvent = LookedAround | DownloadReport

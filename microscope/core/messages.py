@@ -32,7 +32,10 @@ class Request(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True):
 
 
 class OpenModel(Request, frozen=True, tag="open_model", kw_only=True):
-    """Open the model in a folder; the one that was open, its SAEs and runs are dropped."""
+    """Open the model in a folder; the one that was open, its SAEs and runs are dropped.
+
+    `dtype` is auto, float32, bfloat16, float16, or 8bit or 4bit where that is installed.
+    """
 
     source: str
     device: str = "auto"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, TypeGuard
 
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+if TYPE_CHECKING:
+    from microscope.engine.recurrence import RecurrentState
 
-def can_crop(cache: Any) -> bool:
+    Past = DynamicCache | RecurrentState
+
+
+def can_crop(cache: Past) -> TypeGuard[DynamicCache]:
     """Whether tokens can be taken off a cache's end; a recurrent state cannot go back."""
     return type(cache) is DynamicCache
 

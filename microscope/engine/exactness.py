@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+
 from microscope.core.errors import ModelUnreadable
 from microscope.core.sites import resid_post
 from microscope.engine.lenses import unembed

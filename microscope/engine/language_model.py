@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
+
 from microscope.core.errors import PromptRejected
 from microscope.engine.architectures import anatomy_of
 from microscope.engine.checkpoint import find_checkpoint
@@ -65,7 +66,9 @@ class LanguageModel:
         report("Reading the tokenizer", 1, 4)
         tokenizer = load_tokenizer(checkpoint.folder)
         report("Loading the weights", 2, 4)
-        network, remark = load_network(checkpoint.folder, place, weights_dtype, dtype)
+        network, remark = load_network(
+            checkpoint.folder, place, weights_dtype, dtype, may_spread=device == "auto"
+        )
         anatomy = anatomy_of(network)
         tokeniser = Tokeniser(tokenizer, wants_bos=anatomy.family.wants_bos)
         report("Comparing the lens with the model", 3, 4)

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
-    from transformers import DynamicCache
 
     from microscope.core.prompts import Sampler
+    from microscope.engine.caches import Past
     from microscope.engine.clamping import ClampSet
     from microscope.engine.language_model import LanguageModel
 
@@ -53,7 +53,7 @@ class Trail:
 
     n_prompt: int
     sequence: list[int]
-    cache: DynamicCache
+    cache: Past
     kept: KeptOutput
     n_fed: int = 0
 
@@ -183,7 +183,8 @@ class LiveWriter:
         with blocks_skipped(self._model.anatomy, old.kept, len(draft)):
             logits = self._run(fresh, draft, clamp_set, keep, is_kept=n_kept < n_wanted)
         old.crop(len(draft))
-        fresh.cache.layers[:n_kept] = old.cache.layers[:n_kept]
+        if can_crop(fresh.cache) and can_crop(old.cache):
+            fresh.cache.layers[:n_kept] = old.cache.layers[:n_kept]
         return fresh, logits
 
     def _compared(
@@ -242,7 +243,7 @@ class LiveWriter:
         trail.n_fed += len(new_ids)
         return logits
 
-    def _new_cache(self) -> DynamicCache:
+    def _new_cache(self) -> Past:
         return self._model.new_cache()
 
     def _kept(self, clamp_set: ClampSet) -> KeptOutput:

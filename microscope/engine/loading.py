@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from microscope.core.errors import ModelUnreadable
 from microscope.engine.precision import quantisation
+from microscope.engine.spreading import remark_on, spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,12 +79,18 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_network(
-    folder: Path, device: torch.device, dtype: torch.dtype | str, precision: str = "auto"
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype | str,
+    precision: str = "auto",
+    *,
+    may_spread: bool = False,
 ) -> tuple[PreTrainedModel, str]:
     """Load a decoder-only network for reading: eval mode, no gradients.
 
     `dtype` is that of the plain weights; `precision` may be "8bit" or "4bit" besides.
-    Returns the network and a sentence on weights left unused, empty where there are none.
+    With `may_spread` a network too large for a GPU is spread over all there are and main
+    memory. Returns the network and a remark on that and on weights left unused, or "".
 
     Raises:
         ModelUnreadable: no such architecture, weights that do not fit it, or too little memory.
@@ -95,6 +102,9 @@ def load_network(
         _refuse_encoder(folder, config)
         _keep_one_scale(config)
         options = quantisation(precision, device)
+        places = spread(config, device, dtype) if may_spread and not options else {}
+        if places:
+            options = {"device_map": places}
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -110,7 +120,7 @@ def load_network(
         if not options:
             network = network.to(device)
         network = network.eval().requires_grad_(False)
-    return network, _remark_on_unused(info)
+    return network, f"{remark_on(places)} {_remark_on_unused(info)}".strip()
 
 
 def _refuse_encoder(folder: Path, config: PreTrainedConfig) -> None:

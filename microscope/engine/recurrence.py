@@ -33,7 +33,7 @@ class RecurrentState:
 
     def read_on(self, network: PreTrainedModel, ids: Tensor, **options: Any) -> Tensor:
         """Logits `(n_rows, n_kept, n_vocabulary)` of new tokens, which the state takes in."""
-        pieces = ids.split(1, dim=1) if self._has_begun else (ids,)
+        pieces = torch.split(ids, 1, dim=1) if self._has_begun else (ids,)
         return torch.cat([self._read(network, piece, options) for piece in pieces], dim=1)
 
     def _read(self, network: PreTrainedModel, ids: Tensor, options: dict[str, Any]) -> Tensor:

@@ -98,8 +98,8 @@ def _place_in_block(anatomy: Anatomy, site: Site) -> Place:
     find = _FINDERS.get(site.hook)
     if find is None:
         raise SaeMismatch(
-            f"The site {site.name} is not one that is known here; use {', '.join(_FINDERS)}, "
-            "or the path of a module."
+            f"The site {site.name} is not one that is known here in the open "
+            f"{anatomy.architecture} model; use {', '.join(_FINDERS)}, or the path of a module."
         )
     place = find(anatomy, site.layer)
     if place is None:
@@ -202,8 +202,9 @@ def _width_of_end(module: nn.Module, end: End) -> int | None:
     if isinstance(module, nn.Embedding):
         return module.embedding_dim if end == "output" else None
     weight = getattr(module, "weight", None)
-    is_norm = isinstance(weight, torch.Tensor) and weight.dim() == 1
-    return len(weight) if is_norm else None
+    if isinstance(weight, torch.Tensor) and weight.dim() == 1:  # a norm's gain
+        return len(weight)
+    return None
 
 
 def _normalised(norm: nn.Module, x: Tensor) -> Tensor:

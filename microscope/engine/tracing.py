@@ -31,7 +31,17 @@ _LAST = 9
 
 
 class Taps(dict[str, Tensor]):
-    """What stood at sites, by name; a site is absent until the network has come past it."""
+    """What stood at sites, by name; a site is absent until the network has come past it.
+
+    All of it is on one device, whichever its block is on.
+    """
+
+    def __init__(self, home: torch.device) -> None:
+        self._home = home
+        super().__init__()
+
+    def __setitem__(self, name: str, value: Tensor) -> None:
+        super().__setitem__(name, value.to(self._home))
 
     def __missing__(self, name: str) -> Tensor:
         raise SaeMismatch(
@@ -50,7 +60,7 @@ def tapped(anatomy: Anatomy, sites: Iterable[str]) -> Iterator[dict[str, Tensor]
     Raises:
         SaeMismatch: the model has no such site.
     """
-    taps = Taps()
+    taps = Taps(anatomy.network.device)
     with ExitStack() as stack:
         for name in sites:
             tap = _tap(find_place(anatomy, name), name, taps)
@@ -68,7 +78,7 @@ def attach_edit(anatomy: Anatomy, site: AnySite | str, edit: Edit) -> list[Remov
     Raises:
         SaeMismatch: the model has no such site, or it can be read only.
     """
-    place = find_place(anatomy, site)
+    place, edit = find_place(anatomy, site), _at_home(edit, anatomy.network.device)
     if place.is_read_only:
         name = site if isinstance(site, str) else site.name
         raise SaeMismatch(
@@ -84,6 +94,11 @@ def attach_edit(anatomy: Anatomy, site: AnySite | str, edit: Edit) -> list[Remov
     if place.end == "input":
         return [_InputEdit(place, edit, rank=2).attach()]
     return [_OutputEdit(place, edit, rank=1).attach()]
+
+
+def _at_home(edit: Edit, home: torch.device) -> Edit:
+    """An edit that is computed on one device, whichever the block is on."""
+    return lambda value: edit(value.to(home)).to(value.device)
 
 
 def _tap(place: Place, name: str, taps: dict[str, Tensor]) -> _InputTap | _OutputTap:

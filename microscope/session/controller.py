@@ -11,7 +11,9 @@ from microscope.core.messages import Cancel, Generate, OpenModel, OpenSaes, Read
 from microscope.core.prompts import Prompt
 from microscope.session import clamps
 from microscope.session.batching import heard_together
+from microscope.session.checkups import CheckUps
 from microscope.session.history import History
+from microscope.session.label_imports import LabelImports
 from microscope.session.reports import Reports
 from microscope.session.runs import Runs
 from microscope.session.session import Cursor, EngineState
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from microscope.core.features import FeatureId
     from microscope.core.messages import AnyEvent, AnyRequest, Slot
     from microscope.core.prompts import Sampler
+    from microscope.session.label_imports import LabelSink
     from microscope.session.session import Place, Session
     from microscope.session.setup import Setup
     from microscope.session.shelf import Shelf
@@ -42,13 +45,21 @@ class RequestSink(Protocol):
 class Controller:
     """Every intention of the user is a method here; every event comes in through `apply`."""
 
-    def __init__(self, session: Session, sink: RequestSink, shelf: Shelf) -> None:
+    def __init__(
+        self,
+        session: Session,
+        sink: RequestSink,
+        shelf: Shelf,
+        labels: LabelSink | None = None,
+    ) -> None:
         self._session = session
         self._sink = sink
         self._shelf = shelf
         self._history = History()
         self._runs = Runs(sink.submit)
         self._reports = Reports(session, shelf, self._runs, self._resume, self._carry_on)
+        self._checkups = CheckUps(session, shelf, self._runs)
+        self._label_imports = LabelImports(session, shelf, labels)
 
     # -- intentions: the prompt and the cursor --------------------------------
 
@@ -133,9 +144,10 @@ class Controller:
 
     # -- intentions: model, SAEs, history, engine -------------------------------
 
-    def open_model(self, source: str) -> None:
-        """Open another model, with the SAEs that come with it and no clamps."""
-        self._change(model=source, saes=self._shelf.saes_of(source), clamps=())
+    def open_model(self, source: str, dtype: str = "auto", saes: tuple[str, ...] = ()) -> None:
+        """Open another model, with the SAEs that come with it, `saes` and no clamps."""
+        with_it = (*self._shelf.saes_of(source), *saes)
+        self._change(model=source, dtype=dtype, saes=with_it, clamps=())
 
     def open_saes(self, sources: tuple[str, ...]) -> None:
         """Open SAEs besides those that are open."""
@@ -161,6 +173,19 @@ class Controller:
         """Make the change again that was taken back."""
         if self._history.can_redo:
             self._install(self._history.redo(self._session.setup))
+
+    def check_up(self) -> None:
+        """Measure again whether the open model and SAEs are what they seem."""
+        self._forget("checkup")
+        self._checkups.start()
+
+    def import_labels(self, path: str, sae: str = "") -> None:
+        """Bring labels in from a file or folder for an open SAE.
+
+        Without a name it is the SAE of the layer that the file names, or the only one open.
+        """
+        self._forget("saes")
+        self._label_imports.start(path, sae)
 
     def restart_engine(self) -> None:
         """End the engine process and start another; the last request is repeated."""
@@ -194,7 +219,9 @@ class Controller:
         session, before = self._session, self._session.setup
         session.setup = after
         session.can_undo, session.can_redo = self._history.can_undo, self._history.can_redo
-        if after.model != before.model:
+        if (after.model, after.saes) != (before.model, before.saes):
+            self._forget("checkup")
+        if (after.model, after.dtype) != (before.model, before.dtype):
             self._open_model()
         elif session.model is None:
             return  # everything is asked for when the model is there
@@ -219,11 +246,13 @@ class Controller:
         self._open_model()
 
     def _carry_on(self, slot: Slot) -> None:
-        """A model or SAEs have been opened: go on with what needs them."""
+        """A run has ended: go on with what waited for it."""
         if slot == "model":
             self._open_saes()
         elif slot == "saes":
             self.regenerate()
+        else:
+            self._checkups.start_if_due()
 
     def _open_model(self) -> None:
         session = self._session
@@ -232,13 +261,16 @@ class Controller:
         self._forget("model")
         for slot in ("saes", "read", "generate"):
             self._runs.forget(slot)
+        self._checkups.expect()
         source = self._shelf.folder_of(session.setup.model)
-        self._runs.submit("model", OpenModel(run_id=0, source=source))
+        dtype = session.setup.dtype
+        self._runs.submit("model", OpenModel(run_id=0, source=source, dtype=dtype))
 
     def _open_saes(self) -> None:
         self._forget("saes")
         self._session.engine = EngineState("loading", "Opening the SAEs")
         self._reports.expect_saes()
+        self._checkups.expect()
         self._runs.submit("saes", OpenSaes(run_id=0, sources=self._session.setup.saes))
 
     def _read(self) -> None:

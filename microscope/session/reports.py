@@ -9,10 +9,13 @@ import msgspec
 
 from microscope.core.messages import (
     TOP_TOKENS,
+    CheckedUp,
     EngineLost,
     EngineReady,
     FeaturesRead,
     KlMeasured,
+    LabelsImported,
+    LabelsRefused,
     LensRead,
     ModelOpened,
     Progress,
@@ -36,11 +39,17 @@ if TYPE_CHECKING:
     from microscope.session.session import Place, Session
     from microscope.session.shelf import Shelf
 
+CHECK_UP_ENDED_EARLY = (
+    "The check-up did not come to its end, because the engine stopped. Check again with fewer "
+    "SAEs open."
+)
+
 PLACES: dict[Slot, Place] = {
     "model": "model",
     "saes": "saes",
     "read": "prompt",
     "generate": "text",
+    "checkup": "checkup",
 }
 
 
@@ -84,8 +93,8 @@ class Reports:
                 self._resume()
             case EngineLost():
                 self._lose_engine(event)
-            case Progress(text=text, done=done, total=total):
-                self._session.engine = EngineState("loading", text, done, total)
+            case Progress():
+                self._progressed(event)
             case ModelOpened() | SaeOpened() | SaeRefused():
                 self._opened(event)
             case PromptTokenised() | LensRead() | FeaturesRead():
@@ -94,14 +103,24 @@ class Reports:
                 self._written(event)
             case KlMeasured():
                 self._measured(event)
+            case CheckedUp() | LabelsImported() | LabelsRefused():
+                self._noted(event)
             case RunFinished() | RunFailed():
                 self._ended(event)
+
+    def _progressed(self, event: Progress) -> None:
+        # A check-up goes on beside everything else, and nobody waits for it.
+        if self._runs.slot(event) != "checkup":
+            self._session.engine = EngineState("loading", event.text, event.done, event.total)
 
     # -- the engine, the model and its SAEs ---------------------------------------
 
     def _lose_engine(self, event: EngineLost) -> None:
         session = self._session
         session.is_reading = session.is_writing = False
+        if session.is_checking_up:
+            session.is_checking_up = False
+            self._fail("checkup", CHECK_UP_ENDED_EARLY)
         what_next = " It is being started again." if event.will_restart else ""
         session.engine = EngineState("lost", event.summary + what_next)
 
@@ -117,6 +136,25 @@ class Reports:
             case SaeRefused(summary=summary):
                 said = session.failures.get("saes")
                 self._fail("saes", f"{said}\n{summary}" if said else summary)
+
+    def _noted(self, event: CheckedUp | LabelsImported | LabelsRefused) -> None:
+        session = self._session
+        match event:
+            case CheckedUp(findings=findings):
+                session.checkup = findings
+            case LabelsImported(sae=name, summary=summary):
+                session.news = summary
+                self._show_pages_again(name)
+            case LabelsRefused(summary=summary):
+                session.news = "No labels were imported."
+                self._fail("saes", summary)
+
+    def _show_pages_again(self, name: str) -> None:
+        session = self._session
+        for sae in session.saes:
+            if session.model and sae.name == name:
+                pages = self._shelf.pages_of(session.model, sae)
+                session.pages = {**session.pages, **pages}
 
     # -- a reading ------------------------------------------------------------------
 
@@ -189,10 +227,14 @@ class Reports:
             session.is_reading = False
         elif slot == "generate":
             session.is_writing = False
+        elif slot == "checkup":
+            session.is_checking_up = False
         if isinstance(event, RunFailed):
             self._fail(PLACES[slot], event.summary)
         if slot in ("model", "saes"):
             self._after_opening(slot, has_failed=isinstance(event, RunFailed))
+        elif slot != "checkup" and not (session.is_reading or session.is_writing):
+            self._carry_on(slot)
 
     def _after_opening(self, slot: Slot, *, has_failed: bool) -> None:
         session = self._session

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from microscope.core.cards import ModelCard, SaeCard
+    from microscope.core.checkup import Finding
     from microscope.core.pages import FeaturePage
     from microscope.core.readings import FeatureReading, LensReading
 
 EngineStatus = Literal["starting", "ready", "loading", "lost"]
-Place = Literal["model", "saes", "prompt", "text", "clamps"]
+Place = Literal["model", "saes", "prompt", "text", "clamps", "checkup"]
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -68,6 +69,10 @@ class Session:
     baseline: tuple[WrittenToken, ...] = ()
     steered: tuple[WrittenToken, ...] = ()
     failures: Mapping[Place, str] = field(default_factory=dict)
+    checkup: tuple[Finding, ...] = ()
+    is_checking_up: bool = False
+    news: str = ""
+    """What has just happened that no panel shows; gone when the next thing happens."""
     is_reading: bool = False
     is_writing: bool = False
     tokens_per_second: float = 0.0

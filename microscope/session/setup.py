@@ -10,9 +10,13 @@ from microscope.core.prompts import Prompt, Sampler
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """Model and SAEs by their sources, the prompt, and how the text is written."""
+    """Model and SAEs by their sources, the prompt, and how the text is written.
+
+    `dtype` is how the model's weights are held; "auto" is the engine's choice.
+    """
 
     model: str = SPECIMEN
+    dtype: str = "auto"
     saes: tuple[str, ...] = ()
     prompt: Prompt = Prompt("")
     clamps: tuple[Clamp, ...] = ()

@@ -34,7 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m microscope.specimen")
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="make the model, its SAEs and their pages")
-    build.add_argument("--folder", type=Path, help="where to (default: the program's own place)")
+    build.add_argument(
+        "--folder", type=Path, help="where to (default: the program's own place)"
+    )
     build.add_argument("--recipe", choices=sorted(RECIPES), default=STAND_IN.name)
     return parser
 

@@ -57,6 +57,8 @@ _SHARES = {
 _HELD_OUT_FROM = 1_000_000_000
 """Held-out documents are numbered from here; no training text is as long."""
 _MEASURED_ROWS = 100
+_CHECKED = 8
+"""Held-out texts that the program checks itself on: the model knows no other kind of text."""
 _STALE_SECONDS = 86_400.0
 _RENAMES = 20
 
@@ -76,8 +78,8 @@ def build(recipe: Recipe, folder: Path, on_progress: OnProgress) -> None:
             _publish(building, folder)
     except OSError as error:
         raise FileNotWritten(
-            f"The specimen could not be written to {folder}: {error}. Make room on the disk, or "
-            "choose a folder that you may write to."
+            f"The specimen could not be written to {folder}: {error}. Make room on the disk, "
+            "or choose a folder that you may write to."
         ) from error
 
 
@@ -127,7 +129,9 @@ class _Build:
         written = documents(recipe.n_documents, recipe.seed)
         counted = self._reporter.counted(step, written, recipe.n_documents)
         texts = [document.text for document in counted]
-        return texts, list(documents(recipe.n_held_out, recipe.seed, first=_HELD_OUT_FROM))
+        held_out = list(documents(recipe.n_held_out, recipe.seed, first=_HELD_OUT_FROM))
+        self._write_json("checkup.json", [document.text for document in held_out[:_CHECKED]])
+        return texts, held_out
 
     def _make_model(
         self, texts: list[str], held_out: list[Document]
@@ -236,9 +240,9 @@ def _publish(building: Path, folder: Path) -> None:
 def _without_progress_bars() -> Iterator[None]:
     """Keep transformers from drawing its own."""
     was_on = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if was_on:
-            transformers_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Finds demonstrations by measuring: which held features change the text most, and keep it text.
+"""Finds demonstrations by measuring which held features change the text and keep it text.
 
 A concept has taken over when its words make up much more of the text than without the clamp. A
 text is readable when runs of three words in it are known from the training text about as often
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from microscope.specimen.steering import Hold, write
-from microscope.storage.shelf import DemoRow
 from microscope.specimen.text.concepts import WORD, all_concepts, words_of
+from microscope.storage.shelf import DemoRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 PROMPTS = ("The Golden Gate Bridge is", "Dear Anna, today I", "One day Tom")
-LEAST_READABLE = 0.8
+LEAST_READABLE = 0.85
 """The share of the unclamped text's known runs that a steered text must keep."""
 LEAST_RISE = 0.06
 """How much larger the concept's share of all words must become."""
@@ -36,7 +36,9 @@ LEAST_RISE = 0.06
 class Trial:
     """A held feature and what it did: the concept's share of words, and how readable it is.
 
-    `readable` is the share of known runs, as a share of that without the clamp.
+    The share before is the largest of several texts, the share after is the smallest, so that
+    what is shown does not hang on a lucky draw. `readable` is the share of known runs, as a
+    share of that without the clamp.
     """
 
     prompt: str
@@ -68,8 +70,8 @@ class Trial:
             value=round(self.strength * maximum, 3),
             label=self.page.label,
             max=round(maximum, 3),
-            note=f"Words of “{self.concept}” rise from {self.share_before:.0%} to "
-            f"{self.share:.0%} of the text.",
+            note=f"Words of “{self.concept}” rise from at most {self.share_before:.0%} of the "
+            f"text to at least {self.share:.0%}.",
         )
 
 
@@ -85,10 +87,10 @@ class KnownRuns:
         return sum(run in self._runs for run in runs) / max(1, len(runs))
 
 
-def concept_share(texts: Iterable[str], concept: str) -> float:
-    """The share of all words that belong to a concept."""
+def concept_share(text: str, concept: str) -> float:
+    """The share of a text's words that belong to a concept."""
     own = words_of(concept)
-    found = [word.lower() for text in texts for word in WORD.findall(text)]
+    found = [word.lower() for word in WORD.findall(text)]
     return sum(word in own for word in found) / max(1, len(found))
 
 
@@ -127,8 +129,8 @@ class DemoSearch:
                 page,
                 concept,
                 strength,
-                concept_share(before, concept),
-                concept_share(texts, concept),
+                max(concept_share(text, concept) for text in before),
+                min(concept_share(text, concept) for text in texts),
                 self._known.share(texts) / readable,
             )
             for (concept, page, strength), texts in zip(tried, after, strict=True)

@@ -47,7 +47,7 @@ def place_words(model: LlamaForCausalLM, rows: Rows, share: float, std: float) -
     Levy & Goldberg 2014. `share` of the dimensions are set so, with standard deviation `std`,
     for words that are neither in most texts nor rare; all else keeps its random start.
     """
-    weight = model.get_input_embeddings().weight  # (n_vocabulary, d_model)
+    weight = model.model.embed_tokens.weight  # (n_vocabulary, d_model)
     n_dimensions = round(share * weight.shape[1])
     if not n_dimensions:
         return
@@ -78,7 +78,9 @@ class Outlook(torch.nn.Module):
         n_vocabulary, d_model = model.config.vocab_size, model.config.hidden_size
         self.norm = torch.nn.RMSNorm(d_model)
         self.head = torch.nn.Linear(d_model, n_vocabulary)
-        self._block = (model.model.layers[layer],)  # in a tuple: its weights are not this module's
+        self._block = (
+            model.model.layers[layer],
+        )  # in a tuple: its weights are not this module's
         self._residual = torch.empty(0)
         share = presence(rows[:COUNTED_ROWS], n_vocabulary).mean(0)
         self._is_content = (share < CONTENT_SHARE).float()
@@ -101,7 +103,7 @@ class Outlook(torch.nn.Module):
         targets = torch.stack([self._words_after(labels, place) for place in places], dim=1)
         total = targets.sum(-1, keepdim=True)
         residual = self._residual[:, list(places)]
-        log_p = self.head(self.norm(residual)).log_softmax(-1)
+        log_p: torch.Tensor = self.head(self.norm(residual)).log_softmax(-1)
         losses = -(targets / total.clamp_min(1) * log_p).sum(-1)  # (n_rows, n_places)
         return losses.sum() / (total > 0).sum().clamp_min(1)
 
@@ -152,12 +154,16 @@ class Amplifier:
 
     def _amplified(self, number: int, x: torch.Tensor) -> torch.Tensor:
         seen = x.detach()[:, 1:]  # BOS is like no other token
-        counts = torch.arange(1, seen.shape[1] + 1)[:, None].clamp_min(FEW_TOKENS)
-        so_far = seen.cumsum(1) / counts  # (n_rows, n_tokens - 1, d_model)
-        mean = seen.mean((0, 1))
+        usual = self._usual(number, seen.mean((0, 1)))
+        counts = torch.arange(1, seen.shape[1] + 1)[:, None]
+        special = (seen - usual).cumsum(1) / counts.clamp_min(FEW_TOKENS)
+        draws = torch.rand(2, len(x), generator=self._generator)
+        factor = self._most * draws[0] * (draws[1] < self._share)  # (n_rows,)
+        return x + torch.nn.functional.pad(factor[:, None, None] * special, (0, 0, 1, 0))
+
+    def _usual(self, number: int, mean: torch.Tensor) -> torch.Tensor:
+        """The mean of the steps before, since this step's `mean` would tell of later tokens."""
+        usual = self._means.get(number, torch.zeros_like(mean))
         known = self._means.get(number, mean)
         self._means[number] = MEAN_MEMORY * known + (1 - MEAN_MEMORY) * mean
-        draws = torch.rand(2, len(x), generator=self._generator)
-        factor = self._most * draws[0] * (draws[1] < self._share)
-        change = factor[:, None, None] * (so_far - self._means[number])
-        return x + torch.nn.functional.pad(change, (0, 0, 1, 0))
+        return usual

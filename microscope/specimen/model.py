@@ -35,7 +35,9 @@ def token_rows(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list
     return [[*ids, tokenizer.eos_token_id][:limit] for ids in encoded]
 
 
-def new_model(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+def new_model(
+    recipe: ModelRecipe, tokenizer: PreTrainedTokenizerFast, seed: int
+) -> LlamaForCausalLM:
     """A model with random weights."""
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -52,7 +54,7 @@ def new_model(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerFast, seed: int
         eos_token_id=tokenizer.eos_token_id,
     )
     model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=True, bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id
     )
     return model
@@ -81,12 +83,12 @@ def train_model(
         loss = recipe.outlook_weight * outlook.loss(labels) + torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
         )
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
         optimizer.step()
         optimizer.zero_grad()
         on_step(step + 1, recipe.n_steps)
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
 
 
 def rate_at(step: int, n_steps: int) -> float:

@@ -76,11 +76,17 @@ class _Counts:
         zeros = torch.zeros
         return cls(zeros(n_features, n_labels), zeros(n_features), zeros(n_labels))
 
-    def add(self, is_on: torch.Tensor, flags: torch.Tensor) -> None:
-        """Add tokens: (n_tokens, n_features) and (n_tokens, n_labels) of 0 and 1."""
-        self.both += is_on.T @ flags
+    def add(self, is_on: torch.Tensor, flags: torch.Tensor, ids: torch.Tensor) -> None:
+        """Add tokens: (n_tokens, n_features) and (n_tokens, n_concepts) of 0 and 1, and ids.
+
+        The labels are the concepts and, after them, the tokens of the vocabulary.
+        """
+        n_concepts = flags.shape[1]
+        self.both[:, :n_concepts] += is_on.T @ flags
+        self.both.index_add_(1, ids + n_concepts, is_on.T)
+        self.label[:n_concepts] += flags.sum(0)
+        self.label.index_add_(0, ids + n_concepts, torch.ones(len(ids)))
         self.feature += is_on.sum(0)
-        self.label += flags.sum(0)
         self.n_tokens += len(is_on)
 
     def f1(self) -> torch.Tensor:
@@ -96,8 +102,9 @@ class _Measurement:
         self.halves = (_Counts.empty(n_features, n_labels), _Counts.empty(n_features, n_labels))
         self.maximum = torch.zeros(n_features)
 
-    def add(self, half: int, f: torch.Tensor, flags: torch.Tensor) -> None:
-        self.halves[half].add((f > 0).float(), flags)
+    def add(self, half: int, f: torch.Tensor, flags: torch.Tensor, ids: torch.Tensor) -> None:
+        """Add a text's activations (n_tokens, n_features) with its concepts and token ids."""
+        self.halves[half].add((f > 0).float(), flags, ids)
         if len(f):
             self.maximum = torch.maximum(self.maximum, f.amax(0))
 
@@ -115,7 +122,9 @@ class _Measurement:
                 FeaturePage(
                     FeatureId(sae, index),
                     label=names[chosen] if is_labelled else "",
-                    label_score=round(float(judging[index, chosen]), 4) if is_labelled else None,
+                    label_score=round(float(judging[index, chosen]), 4)
+                    if is_labelled
+                    else None,
                     label_source=LABEL_SOURCE if is_labelled else "",
                     max_activation=float(self.maximum[index]),
                     density=float(density[index]),
@@ -133,48 +142,33 @@ def measure_pages(
 ) -> dict[str, list[FeaturePage]]:
     """Pages for every feature of SAEs that stand in the order of the blocks."""
     names = label_names()
-    vocabulary = [f"“{tokenizer.decode([token]).strip()}”" for token in range(len(tokenizer))]
+    words = _token_labels(tokenizer)
     rows = token_rows(tokenizer, [document.text for document in documents])
     flags = _all_flags(tokenizer, documents, names)
-    measurements = {
-        sae: _Measurement(len(weights.w_dec), len(names) + len(vocabulary))
-        for sae, weights in saes.items()
+    n_labels = len(names) + len(words)
+    measured = {
+        sae: _Measurement(len(weights.w_dec), n_labels) for sae, weights in saes.items()
     }
     for numbers, residuals in streamed_residuals(model, rows):
-        for half in (0, 1):
-            places = [place for place, number in enumerate(numbers) if number % 2 == half]
-            if not places:
-                continue
-            ends = [len(rows[numbers[place]]) - 1 for place in places]
-            present = torch.cat(
-                [
-                    _with_tokens(flags[numbers[place]], rows[numbers[place]], len(vocabulary))
-                    for place in places
-                ]
-            )
+        for place, number in enumerate(numbers):
+            ids = torch.tensor(rows[number][1:-1])
             for layer, (name, sae) in enumerate(saes.items()):
-                x = [residuals[layer, place, 1:end] for place, end in zip(places, ends, strict=True)]
-                measurements[name].add(half, sae.encode(torch.cat(x)), present)
-    return {
-        sae: measurement.pages(sae, (*names, *vocabulary))
-        for sae, measurement in measurements.items()
-    }
+                f = sae.encode(residuals[layer, place, 1 : len(ids) + 1])
+                measured[name].add(number % 2, f, flags[number], ids)
+    return {name: found.pages(name, (*names, *words)) for name, found in measured.items()}
+
+
+def _token_labels(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """Each token of the vocabulary as a label, in quotation marks."""
+    return [f"“{str(tokenizer.decode([token])).strip()}”" for token in range(len(tokenizer))]
 
 
 def _all_flags(
     tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document], names: Sequence[str]
 ) -> list[torch.Tensor]:
     """The concepts of each document's tokens, position 0 left out."""
-    encoded = tokenizer(
-        [document.text for document in documents], return_offsets_mapping=True
-    )
+    encoded = tokenizer([document.text for document in documents], return_offsets_mapping=True)
     return [
         concept_flags(document, offsets[1:], names)
         for document, offsets in zip(documents, encoded["offset_mapping"], strict=True)
     ]
-
-
-def _with_tokens(flags: torch.Tensor, row: Sequence[int], n_vocabulary: int) -> torch.Tensor:
-    """Concept flags beside one-hot tokens: (n_tokens, n_labels + n_vocabulary)."""
-    ids = torch.tensor(row[1 : len(flags) + 1])
-    return torch.cat([flags, torch.nn.functional.one_hot(ids, n_vocabulary).float()], dim=1)

@@ -32,7 +32,7 @@ class ModelRecipe:
     context_length: int = 256
     n_vocabulary: int = 2000
     rows_per_batch: int = 8
-    n_steps: int = 700
+    n_steps: int = 620
     learning_rate: float = 4e-3
     initial_std: float = 0.04
     placed_share: float = 0.375
@@ -49,11 +49,11 @@ class ModelRecipe:
 class SaeRecipe:
     """The SAEs, one after every block, and their training. `k` is the L0 aimed at."""
 
-    n_features: int = 512
+    n_features: int = 384
     k: int = 12
     n_tokens: int = 40_000
     tokens_per_batch: int = 512
-    n_steps: int = 350
+    n_steps: int = 320
     learning_rate: float = 5e-3
 
 
@@ -62,10 +62,10 @@ class DemoRecipe:
     """The search for demonstrations. Strengths are in units of a feature's maximum."""
 
     n_wanted: int = 12
-    n_texts: int = 2
-    n_new_tokens: int = 32
+    n_texts: int = 3
+    n_new_tokens: int = 24
     layers: tuple[int, ...] = (1, 2)
-    strengths: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    strengths: tuple[float, ...] = (1.0, 2.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Recipe:
 
     name: str
     seed: int = 1
-    n_documents: int = 5600
+    n_documents: int = 5000
     n_held_out: int = 300
     model: ModelRecipe = field(default_factory=ModelRecipe)
     saes: SaeRecipe = field(default_factory=SaeRecipe)
@@ -89,11 +89,11 @@ TINY = Recipe(
     n_documents=600,
     n_held_out=60,
     model=ModelRecipe(
-        d_model=64,
+        d_model=48,
         n_layers=2,
-        d_mlp=128,
-        n_vocabulary=1200,
-        n_steps=120,
+        d_mlp=96,
+        n_vocabulary=900,
+        n_steps=110,
         learning_rate=8e-3,
         outlook_layer=0,
         amplified_layers=(0,),

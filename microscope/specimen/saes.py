@@ -53,7 +53,11 @@ class Sae:
 
 @dataclass(frozen=True)
 class SaeQuality:
-    """How well an SAE reconstructs; explained variance is 1 - E|x - x^|^2 / (E|x|^2 - |E x|^2)."""
+    """How well an SAE reconstructs.
+
+    Explained variance is 1 - E|x - x^|^2 / (E|x|^2 - |E x|^2); `l0` is how many features are on
+    at a token; the dead are on at none.
+    """
 
     explained_variance: float
     l0: float
@@ -212,4 +216,4 @@ def _config(sae: Sae, site: str, model_name: str, context_length: int) -> dict[s
 
 
 def _unit(rows: torch.Tensor) -> torch.Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-8)
+    return torch.nn.functional.normalize(rows, dim=1)

@@ -54,7 +54,7 @@ def write(
     generator = torch.Generator().manual_seed(seed)
     written: list[torch.Tensor] = []
     ids, cache = rows, None
-    with hooked(model, layer, _Clamp(sae, each)):
+    with hooked(model, layer, HeldRows(sae, each)):
         for _ in range(n_new_tokens):
             output = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = output.past_key_values
@@ -67,7 +67,7 @@ def write(
     return [_text(tokenizer, row) for row in tokens.tolist()]
 
 
-class _Clamp:
+class HeldRows:
     """x' = x + (t - f(x)) W_dec[i] for each row, at every position but 0."""
 
     def __init__(self, sae: Sae, holds: Sequence[Hold | None]) -> None:
@@ -82,6 +82,7 @@ class _Clamp:
         self._n_seen = 0
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """What leaves the layer (n_rows, n_tokens, d_model), with the features held."""
         p = torch.einsum("rtd,rd->rt", x - self._centre, self._encoder) + self._bias
         f = p * (p > self._threshold)
         change = (self._value - f) * self._is_held  # (n_rows, n_tokens)

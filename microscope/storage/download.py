@@ -142,7 +142,7 @@ def network_error() -> type[BaseException]:
     """What the client's own HTTP library raises; which library depends on its version."""
     from huggingface_hub import errors
 
-    return errors.HTTPError  # type: ignore[attr-defined,no-any-return]
+    return errors.HTTPError  # type: ignore[attr-defined]
 
 
 def _status(error: BaseException) -> int:

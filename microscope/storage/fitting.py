@@ -52,6 +52,11 @@ def can_quantise() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in needed)
 
 
+def can_spread() -> bool:
+    """Whether the library that shares a model out over devices is installed."""
+    return importlib.util.find_spec("accelerate") is not None
+
+
 def available_choices() -> tuple[Choice, ...]:
     """What a model can be opened as, largest first."""
     return _CHOICES if can_quantise() else _CHOICES[:2]
@@ -96,6 +101,7 @@ def judge(
     settled = settle(choice, model.dtype, free.device)
     wanted, free_bytes = need(settled), free.usable_bytes
     fits = free_bytes is None or wanted.total <= HEADROOM * free_bytes
+    is_spread = not fits and choice == "auto" and _fits_spread(wanted, free)
     smaller = tuple(
         other
         for other in available_choices()
@@ -103,8 +109,10 @@ def judge(
         and free_bytes is not None
         and need(other).total <= HEADROOM * free_bytes
     )
-    sentence = _sentence(settled, wanted, free, fits=fits, smaller=smaller)
-    return Verdict(settled, wanted, free_bytes, fits, sentence, smaller)
+    sentence = _sentence(settled, wanted, free, fits=fits or is_spread, smaller=smaller)
+    if is_spread:
+        sentence += " What does not fit there goes to main memory, which makes it slow."
+    return Verdict(settled, wanted, free_bytes, fits or is_spread, sentence, smaller)
 
 
 def in_words(n_bytes: float) -> str:
@@ -124,6 +132,12 @@ def _working_numbers(shape: ModelShape) -> int:
     residuals = (shape.n_layers + 1) * N_TOKENS * shape.d_model * N_TEXTS
     logits = 3 * LOGIT_ROWS * shape.n_vocabulary
     return residuals + logits + shape.n_heads * N_TOKENS * N_TOKENS
+
+
+def _fits_spread(need: MemoryNeed, free: FreeMemory) -> bool:
+    """Whether the engine can share it out over the GPU and main memory."""
+    both = free.gpu_bytes + (free.cpu_bytes or 0)
+    return bool(free.gpu_bytes) and can_spread() and need.total <= HEADROOM * both
 
 
 def _sentence(

@@ -6,14 +6,13 @@ Works without a network and without torch; every look reads the disk afresh.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from microscope.core.cards import SPECIMEN
-from microscope.core.library import LocalModel
+from microscope.core.library import LibraryContents, LocalModel
 from microscope.storage.model_folder import CONFIG, examine
 
 if TYPE_CHECKING:
@@ -21,29 +20,18 @@ if TYPE_CHECKING:
 
     from huggingface_hub import CachedRepoInfo, CachedRevisionInfo
 
+    from microscope.core.library import SaeRelease
+
 log = logging.getLogger(__name__)
 
 MAX_DEPTH = 3
 MAX_FOLDERS = 2000
 
 
-@dataclass(frozen=True)
-class LibraryContents:
-    """What a look at the disk found; `repositories` are snapshot folders by hub id."""
-
-    models: tuple[LocalModel, ...] = ()
-    repositories: tuple[tuple[str, str], ...] = ()
-    remarks: tuple[str, ...] = ()
-
-    def folder_of(self, repository: str) -> str | None:
-        """Where the newest snapshot of a hub repository is."""
-        return dict(self.repositories).get(repository)
-
-
 def look(
     folders: Collection[str] = (),
     recent: Collection[str] = (),
-    sae_repositories: Collection[str] = (),
+    releases: Collection[SaeRelease] = (),
     cache: Path | None = None,
 ) -> LibraryContents:
     """Find models in the cache, in chosen folders and among the recent ones.
@@ -51,10 +39,11 @@ def look(
     Args:
         folders: folders that hold models, or are one.
         recent: sources that were opened lately; those that are gone are listed with a reason.
-        sae_repositories: hub ids that hold SAEs, which are not listed as models.
+        releases: known SAEs; their repositories are not listed as models.
         cache: where the Hugging Face cache is; the user's own by default.
     """
     snapshots, remarks = _cached(cache)
+    sae_repositories = {release.repository for release in releases}
     models = {
         model.source: model
         for repository, folder in snapshots.items()
@@ -68,8 +57,28 @@ def look(
             models[source] = _recent(source)
         if source in models:
             models[source] = msgspec.structs.replace(models[source], is_recent=True)
-    repositories = tuple((name, str(folder)) for name, folder in snapshots.items())
-    return LibraryContents(_ordered(models, recent), repositories, remarks)
+    return LibraryContents(
+        _ordered(models, recent),
+        {repository: str(folder) for repository, folder in snapshots.items()},
+        _saes_in(snapshots, releases),
+        remarks,
+    )
+
+
+def _saes_in(
+    snapshots: dict[str, Path], releases: Collection[SaeRelease]
+) -> dict[str, tuple[int, ...]]:
+    """The layers of each release whose file or folder is there."""
+    here = {
+        release.name: tuple(
+            layer
+            for layer in release.layers
+            if (snapshots[release.repository] / release.path_of(layer)).exists()
+        )
+        for release in releases
+        if release.repository in snapshots
+    }
+    return {name: layers for name, layers in here.items() if layers}
 
 
 def _of_cache(repository: str, folder: Path) -> LocalModel:

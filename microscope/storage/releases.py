@@ -54,10 +54,6 @@ class Releases(msgspec.Struct, frozen=True):
                 return release
         raise KeyError(name)
 
-    def of_model(self, model: str) -> tuple[SaeRelease, ...]:
-        """The releases for a model, by its hub id."""
-        return tuple(release for release in self.releases if release.model == model)
-
 
 def load_releases(path: Path | None = None) -> Releases:
     """Read the file that ships with the program.
@@ -82,19 +78,13 @@ def search(releases: Iterable[SaeRelease], words: str) -> tuple[SaeRelease, ...]
     )
 
 
-def model_job(model: str) -> DownloadJob:
-    """Fetch a model: weights as safetensors, tokenizer, configuration."""
-    return DownloadJob(model, model, (model_part(model),))
-
-
 def sae_job(release: SaeRelease, layers: Sequence[int]) -> DownloadJob:
     """Fetch the SAEs of some layers."""
     return DownloadJob(release.name, release.name, (sae_part(release, layers),))
 
 
-def starter_job(starter: Starter, releases: Releases) -> DownloadJob:
-    """Fetch a starter's model and its SAEs."""
-    release = releases.release(starter.release)
+def starter_job(starter: Starter, release: SaeRelease) -> DownloadJob:
+    """Fetch a starter's model and its SAEs out of its release."""
     parts = (model_part(starter.model), sae_part(release, starter.layers))
     return DownloadJob(starter.model, starter.name, parts)
 

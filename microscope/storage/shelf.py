@@ -11,15 +11,17 @@ import msgspec
 from microscope.core.cards import SPECIMEN
 from microscope.core.errors import InstallationBroken, UserError
 from microscope.core.features import FeatureId
-from microscope.core.pages import Demo
-from microscope.storage.feature_pages import FeaturePages
+from microscope.core.pages import Demo, FeatureDetails, FeaturePage
+from microscope.storage.feature_pages import FeaturePages, merged
+from microscope.storage.label_import import layer_named_in
 from microscope.storage.paths import resources, user_data
+from microscope.storage.published_saes import labels_store, published_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from microscope.core.cards import ModelCard, SaeCard
-    from microscope.core.pages import FeaturePage
+    from microscope.core.checkup import Published
 
 log = logging.getLogger(__name__)
 
@@ -60,17 +62,37 @@ class LocalShelf:
         return (str(folder),) if folder.is_dir() else ()
 
     def pages_of(self, model: ModelCard, sae: SaeCard) -> Mapping[FeatureId, FeaturePage]:
-        """Pages from `pages.sqlite` beside the model's files, if the SAE is its own."""
+        """Pages that come with the model, if the SAE is its own, and what was imported."""
         folder = Path(model.source)
-        store = folder / PAGES
-        if not store.is_file() or folder / SAES not in Path(sae.source).parents:
-            return {}
-        try:
-            with FeaturePages(store) as pages:
-                return {page.feature: page for page in pages.pages_of(sae.name).values()}
-        except UserError:
-            log.warning("the feature pages of %s cannot be read", model.name, exc_info=True)
-            return {}
+        is_own = folder / SAES in Path(sae.source).parents
+        pages = _pages_in(folder / PAGES, sae.name) if is_own else {}
+        for index, told in _pages_in(labels_store(sae), sae.site).items():
+            feature = FeatureId(sae.name, index)
+            pages[index] = merged(pages.get(index, FeaturePage(feature)), told)
+        return {page.feature: page for page in pages.values()}
+
+    def details_of(self, model: ModelCard, sae: SaeCard, index: int) -> FeatureDetails:
+        """All else that is known of a feature: what was imported, else what the model has."""
+        feature = FeatureId(sae.name, index)
+        own = Path(model.source) / PAGES
+        for store, name in ((labels_store(sae), sae.site), (own, sae.name)):
+            found = _details_in(store, FeatureId(name, index))
+            details = msgspec.structs.replace(found, feature=feature) if found else None
+            if details and details != FeatureDetails(feature):
+                return details
+        return FeatureDetails(feature)
+
+    def labels_store(self, sae: SaeCard) -> str:
+        """The file that labels imported for an SAE go into; it calls the SAE by its site."""
+        return str(labels_store(sae))
+
+    def layer_named_in(self, path: str) -> int | None:
+        """The layer that a file of labels says it is about. Raises `LabelsUnreadable`."""
+        return layer_named_in(Path(path))
+
+    def published_of(self, sae: SaeCard) -> Published | None:
+        """What the makers of an SAE measured, if it is of a known release."""
+        return published_of(sae)
 
     def demos_of(self, source: str) -> tuple[Demo, ...]:
         """Demonstrations from `demos.json` beside the model's files; none if unreadable."""
@@ -83,6 +105,30 @@ class LocalShelf:
             log.info("no demonstrations in %s", path)
             return ()
         return tuple(row.demo() for row in rows)
+
+
+def _pages_in(store: Path, sae: str) -> dict[int, FeaturePage]:
+    """The pages that a store has of an SAE; none if it cannot be read."""
+    if not store.is_file():
+        return {}
+    try:
+        with FeaturePages(store) as pages:
+            return pages.pages_of(sae)
+    except UserError:
+        log.warning("the feature pages in %s cannot be read", store, exc_info=True)
+        return {}
+
+
+def _details_in(store: Path, feature: FeatureId) -> FeatureDetails | None:
+    """What a store has of a feature; None if there is no store or it cannot be read."""
+    if not store.is_file():
+        return None
+    try:
+        with FeaturePages(store) as pages:
+            return pages.details(feature)
+    except UserError:
+        log.warning("the feature pages in %s cannot be read", store, exc_info=True)
+        return None
 
 
 def specimen_folder() -> Path:

@@ -26,8 +26,12 @@ SEPARATOR = ActionSpec("", "")
 
 MENUS: dict[str, tuple[ActionSpec, ...]] = {
     "&File": (
+        ActionSpec("library", "&Library…", "Ctrl+L", "Models and SAEs, here and to be had"),
         ActionSpec("open_model", "Open &model folder…", "Ctrl+O", "A folder with config.json"),
         ActionSpec("open_saes", "Open &SAE folder…", "Ctrl+Shift+O", "A folder with an SAE"),
+        SEPARATOR,
+        ActionSpec("import_labels", "Import &labels…", tip="What features mean, from a file"),
+        ActionSpec("import_label_folder", "Import labels from a &folder…"),
         SEPARATOR,
         ActionSpec("save_picture", "Save &picture…", "Ctrl+Shift+S", "This window as PNG"),
         SEPARATOR,
@@ -51,6 +55,7 @@ MENUS: dict[str, tuple[ActionSpec, ...]] = {
         ActionSpec("regenerate", "&Write again", "Ctrl+Return"),
         ActionSpec("stop", "&Stop", "Ctrl+."),
         SEPARATOR,
+        ActionSpec("checkup", "&Check-up…", tip="Is the picture of the model exact?"),
         ActionSpec("restart_engine", "&Restart engine"),
     ),
     "&Help": (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject, Qt, QTimer, Signal
 
 if TYPE_CHECKING:
+    from microscope.core.library import LibraryEvent
     from microscope.core.messages import AnyEvent
 
 FRAME_S = 0.016
@@ -28,7 +29,7 @@ class GuiThreadBridge(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._lock = threading.Lock()
-        self._waiting: list[AnyEvent] = []
+        self._waiting: list[object] = []
         self._last_delivery = 0.0
         self._frame = QTimer(self)
         self._frame.setSingleShot(True)
@@ -36,7 +37,7 @@ class GuiThreadBridge(QObject):
         self._frame.timeout.connect(self._deliver)
         self._posted.connect(self._schedule, Qt.ConnectionType.QueuedConnection)
 
-    def post(self, event: AnyEvent) -> None:
+    def post(self, event: AnyEvent | LibraryEvent) -> None:
         """Safe to call from any thread."""
         with self._lock:
             self._waiting.append(event)

@@ -75,5 +75,11 @@ class Intentions(Protocol):
     def redo(self) -> None:
         """Make it again."""
 
+    def check_up(self) -> None:
+        """Measure again whether the model and its SAEs are what they seem."""
+
+    def import_labels(self, path: str, sae: str = "") -> None:
+        """Bring labels in from a file for an SAE by its name, or the one the file fits."""
+
     def restart_engine(self) -> None:
         """Start the engine process anew."""

@@ -17,12 +17,14 @@ from PySide6.QtWidgets import (
 )
 
 from microscope.views.actions import build_menus
+from microscope.views.checkup_dialog import CheckupDialog
 from microscope.views.clamps_panel import ClampsPanel
 from microscope.views.dialogs import about_box, ask_folder, ask_picture_path, glossary_dialog
 from microscope.views.features_panel import FeaturesPanel
 from microscope.views.guard import guarded
 from microscope.views.heatmap_panel import HeatmapPanel
 from microscope.views.icons import icon_path
+from microscope.views.label_dialogs import ask_label_file, ask_sae
 from microscope.views.panel_title import PanelTitle
 from microscope.views.prompt_panel import PromptPanel
 from microscope.views.status_bar import StatusBar
@@ -49,6 +51,7 @@ class MainWindow(QMainWindow):
 
     layout_changed = Signal(bytes)
     theme_changed = Signal(str, float)
+    library_requested = Signal()
 
     def __init__(
         self, session: Session, intentions: Intentions, layout: bytes | None = None
@@ -124,8 +127,11 @@ class MainWindow(QMainWindow):
         menus, self._actions = build_menus(
             self.menuBar(),
             {
+                "library": self._on_library,
                 "open_model": self._on_open_model,
                 "open_saes": self._on_open_saes,
+                "import_labels": self._on_import_labels,
+                "import_label_folder": self._on_import_label_folder,
                 "save_picture": self._on_save_picture,
                 "quit": self.close,
                 "undo": asked.undo,
@@ -138,6 +144,7 @@ class MainWindow(QMainWindow):
                 "reset_layout": self._on_reset_layout,
                 "regenerate": asked.regenerate,
                 "stop": asked.stop,
+                "checkup": self._on_checkup,
                 "restart_engine": asked.restart_engine,
                 "glossary": self._on_glossary,
                 "about": self._on_about,
@@ -165,6 +172,7 @@ class MainWindow(QMainWindow):
         features.saes_requested.connect(self._on_open_saes)
         features.sae_closed.connect(asked.close_sae)
         self._status.restart_requested.connect(asked.restart_engine)
+        self._status.checkup_requested.connect(self._on_checkup)
         self._connect_clamps()
         self._connect_text()
 
@@ -200,6 +208,9 @@ class MainWindow(QMainWindow):
 
     # -- menus --------------------------------------------------------------------------
 
+    def _on_library(self) -> None:
+        self.library_requested.emit()
+
     def _on_open_model(self) -> None:
         folder = ask_folder(self, "Open a model folder")
         if folder:
@@ -209,6 +220,17 @@ class MainWindow(QMainWindow):
         folder = ask_folder(self, "Open an SAE folder")
         if folder:
             self._intentions.open_saes((folder,))
+
+    def _on_import_labels(self) -> None:
+        self._import_labels(ask_label_file(self))
+
+    def _on_import_label_folder(self) -> None:
+        self._import_labels(ask_folder(self, "Import labels from a folder"))
+
+    def _import_labels(self, path: str) -> None:
+        sae = ask_sae(self, [sae.name for sae in self._session.saes]) if path else None
+        if sae is not None:
+            self._intentions.import_labels(path, sae)
 
     def _on_save_picture(self) -> None:
         path = ask_picture_path(self)
@@ -243,6 +265,12 @@ class MainWindow(QMainWindow):
     def _on_reset_layout(self) -> None:
         self.restoreState(self._usual_layout, LAYOUT_VERSION)
         self._share_out()
+
+    def _on_checkup(self) -> None:
+        dialog = CheckupDialog(self._session, self)
+        dialog.check_requested.connect(self._intentions.check_up)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.open()
 
     def _on_glossary(self) -> None:
         dialog = glossary_dialog(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -14,38 +14,56 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from microscope.session.derived import engine_line, exactness_line, model_line
+from microscope.session.badge import badge
+from microscope.session.derived import engine_line, model_line
+from microscope.views.guard import guarded
 from microscope.views.notice import ElidedLabel
 from microscope.views.theme import current_theme
 
 if TYPE_CHECKING:
+    from PySide6.QtGui import QMouseEvent
+
     from microscope.core.cards import ModelCard, SaeCard
     from microscope.session.session import EngineState, Session
 
-_EXACT_TIP = (
-    "Exact: when the model was opened, the top row of the heatmap equalled the model's own\n"
-    "output, so nothing is lost between the model and this picture of it."
-)
+_NEWS_MS = 8_000
+_BADGE_PX = 480
 _DOTS = {"ready": "good", "starting": "accent", "loading": "accent", "lost": "bad"}
+
+
+class BadgeLabel(ElidedLabel):
+    """A line that can be clicked."""
+
+    clicked = Signal()
+
+    @guarded
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """Report the click."""
+        super().mouseReleaseEvent(event)
+        if self.rect().contains(event.position().toPoint()):
+            self.clicked.emit()
 
 
 class StatusBar(QStatusBar):
     """Shows the engine and what is open; offers to restart an engine that is gone."""
 
     restart_requested = Signal()
+    checkup_requested = Signal()
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._session = session
         self._dot, self._engine = QLabel(), ElidedLabel()
         self._model, self._saes = QLabel(), QLabel()
-        self._exact_dot, self._exact, self._speed = QLabel(), ElidedLabel(), QLabel()
+        self._exact_dot, self._exact, self._speed = QLabel(), BadgeLabel(), QLabel()
         self._exact.setMinimumWidth(70)
+        self._exact.setMaximumWidth(_BADGE_PX)  # a long reason leaves room for the rest
+        self._exact.clicked.connect(self._on_badge)
+        self._exact.setCursor(Qt.CursorShape.PointingHandCursor)
         self._progress, self._restart = QProgressBar(), QPushButton("Restart the engine")
         self._progress.setTextVisible(False)
         self._progress.setFixedSize(120, 8)
         self._restart.clicked.connect(self._on_restart)
-        self._exact_dot.setToolTip(_EXACT_TIP)
         self._speed.setToolTip("Tokens written in a second, lately.")
         self.setSizeGripEnabled(False)
         self._lay_out()
@@ -72,6 +90,10 @@ class StatusBar(QStatusBar):
         events.model.connect(self._show_model)
         events.saes.connect(self._show_saes)
         events.tokens_per_second.connect(self._show_speed)
+        events.checkup.connect(self._show_badge)
+        events.is_checking_up.connect(self._show_badge)
+        events.failures.connect(self._show_badge)
+        events.news.connect(self._show_news)
         self._show_engine(session.engine)
         self._show_model(session.model)
         self._show_saes(session.saes)
@@ -88,11 +110,24 @@ class StatusBar(QStatusBar):
     def _show_model(self, model: ModelCard | None) -> None:
         self._model.setText(model_line(model))
         self._model.setToolTip(model.source if model else "")
+        self._show_badge()
+
+    def _show_badge(self) -> None:
+        session = self._session
+        shown = badge(
+            session.model,
+            session.checkup,
+            is_checking=session.is_checking_up,
+            failure=session.failures.get("checkup", ""),
+        )
         for label in (self._exact_dot, self._exact):
-            label.setVisible(model is not None)
-        is_exact = model is not None and model.is_exact
-        self._exact_dot.setText(_dot("good" if is_exact else "bad"))
-        self._exact.say(exactness_line(model))
+            label.setVisible(bool(shown.line))
+        self._exact_dot.setText(_dot(shown.colour))
+        self._exact_dot.setToolTip(shown.tip)
+        self._exact.say(shown.line)
+
+    def _show_news(self, news: str) -> None:
+        self.showMessage(news, _NEWS_MS)
 
     def _show_saes(self, saes: tuple[SaeCard, ...]) -> None:
         self._saes.setText(f"{len(saes)} SAE{'' if len(saes) == 1 else 's'} open")
@@ -108,6 +143,9 @@ class StatusBar(QStatusBar):
         """Take the colours of a theme that has just been applied."""
         self._show_engine(self._session.engine)
         self._show_model(self._session.model)
+
+    def _on_badge(self) -> None:
+        self.checkup_requested.emit()
 
     def _on_restart(self) -> None:
         self.restart_requested.emit()

@@ -43,6 +43,7 @@ class Theme:
     steered: str
     good: str
     bad: str
+    caution: str
     missing: str
     scale: float = 1.0
 
@@ -73,6 +74,7 @@ DARK = Theme(
     steered="#ffb052",
     good="#5fd39a",
     bad="#ff7b7b",
+    caution="#f5b942",
     missing="#445268",
 )
 LIGHT = Theme(
@@ -88,6 +90,7 @@ LIGHT = Theme(
     steered="#b04a00",
     good="#13744a",
     bad="#bb1e2d",
+    caution="#8a5a00",
     missing="#b9c2cf",
 )
 THEMES: dict[ThemeName, Theme] = {"dark": DARK, "light": LIGHT}
@@ -180,6 +183,7 @@ QStatusBar QLabel { color: @muted@; }
 
 *[role="panel"] { background: @surface@; border: 1px solid @border@; border-radius: 8px; }
 *[role="row"] { background: @raised@; border-radius: 7px; }
+*[role="chosen"] { background: @raised@; border: 1px solid @accent@; border-radius: 7px; }
 *[role="row"] QComboBox, *[role="row"] QDoubleSpinBox { background: @surface@; }
 QLabel { background: transparent; }
 QLabel[role="title"] { color: @text@; font-size: @title@; font-weight: 600; }
@@ -205,6 +209,10 @@ QPushButton:disabled, QToolButton:disabled { color: @muted@; }
 QPushButton[role="primary"] {
   background: @accent@; color: @on_accent@; border-color: @accent@; font-weight: 600;
 }
+QPushButton[role="primary"]:disabled {
+  background: @raised@; color: @muted@; border-color: @border@;
+}
+QPushButton[role="tab"]:checked { background: @accent@; color: @on_accent@; }
 QToolButton[role="flat"] { background: transparent; border-color: transparent; }
 QToolButton[role="flat"]:hover { background: @raised@; border-color: @border@; }
 QPushButton[role="name"] {

@@ -4,10 +4,11 @@ import struct
 import numpy as np
 import pytest
 
+from microscope.core.checkup import Finding, Published
 from microscope.core.errors import ProtocolError
 from microscope.core.features import Clamp, FeatureId
 from microscope.core.frames import MAX_FRAME_BYTES, read_event, read_request, write_frame
-from microscope.core.messages import Generate, LensRead, RunFinished
+from microscope.core.messages import CheckedUp, CheckUp, Generate, LensRead, RunFinished
 from microscope.core.prompts import Prompt, Sampler
 
 CLAMP = Clamp(FeatureId("blocks.1.hook_resid_post", 7), 2.5, "add")
@@ -34,6 +35,15 @@ def test_a_request_comes_out_as_it_went_in():
         run_id=9, prompt=Prompt("hé\n"), clamps=(CLAMP,), sampler=Sampler(top_k=4), seed=-1
     )
     assert read_request(io.BytesIO(frame_of(request))) == request
+
+
+def test_a_check_up_and_its_findings_travel_with_numbers_that_are_none():
+    request = CheckUp(run_id=2, published={"a": Published(0.8), "b": Published(l0=70)})
+    assert read_request(io.BytesIO(frame_of(request))) == request
+    finding = Finding("a", False, float("nan"), 0.5, "Damaged.")
+    event = read_event(io.BytesIO(frame_of(CheckedUp(run_id=2, findings=(finding,)))))
+    assert np.isnan(event.findings[0].value)
+    assert event.findings[0].sentence == "Damaged."
 
 
 def test_arrays_come_out_bit_for_bit():

@@ -49,7 +49,8 @@ def test_the_path_of_a_module_is_a_site_too(name, path, end):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "input", "module:", "module:output", "a b.output", "a..b", "../x", "a." * 40 + "b"]
+    "name",
+    ["", "input", "module:", "module:output", "a b.output", "a..b", "../x", "a." * 40 + "b"],
 )
 def test_what_is_no_path_is_refused(name):
     with pytest.raises(ValueError, match="not a site name"):

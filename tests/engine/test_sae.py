@@ -131,10 +131,14 @@ def test_judging_by_length_needs_no_norms_once_folded():
     raw = replace(random_sae(), activation=JumpReLU(w["threshold"] / norms))
     lazy = replace(raw, activation=JumpReLU(w["threshold"], by_length=True)).folded()
     torch.testing.assert_close(lazy.encode(x), raw.encode(x) * norms)
-    torch.testing.assert_close(lazy.encode_features(x, torch.tensor([4])), lazy.encode(x)[:, [4]])
+    torch.testing.assert_close(
+        lazy.encode_features(x, torch.tensor([4])), lazy.encode(x)[:, [4]]
+    )
 
 
-@pytest.mark.parametrize("activation", [TopK(K, by_length=True), JumpReLU(torch.ones(20), True)])
+@pytest.mark.parametrize(
+    "activation", [TopK(K, by_length=True), JumpReLU(torch.ones(20), True)]
+)
 def test_judging_by_length_is_refused_where_lengths_are_not_counted(activation):
     with pytest.raises(TypeError, match="folded"):
         replace(random_sae(), activation=activation).encode(residuals())
@@ -261,9 +265,7 @@ def test_adding_up_few_rows_equals_the_matrix_product(seed, n_tokens, density):
     amounts *= torch.rand(n_tokens, 2, 300, generator=g) < density
     rows = torch.randn(300, 5, generator=g)
     product = (amounts.double() @ rows.double()).float()
-    torch.testing.assert_close(
-        weighted_rows(amounts, rows), product, rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(weighted_rows(amounts, rows), product, rtol=1e-4, atol=1e-4)
 
 
 @given(st.integers(0, 10_000), st.floats(0.05, 20), st.sampled_from(ARCHITECTURES))

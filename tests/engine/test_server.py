@@ -8,10 +8,12 @@ import pytest
 from microscope.core.frames import read_event, write_frame
 from microscope.core.messages import (
     Cancel,
+    CheckUp,
     EngineReady,
     Generate,
     ModelOpened,
     OpenModel,
+    OpenSaes,
     Read,
     RunFailed,
     RunFinished,
@@ -65,6 +67,31 @@ def test_reading_and_writing_take_turns():
     )
     runs = [event.run_id for event in seen]
     assert runs[:6] == [1, 2, 1, 2, 1, 2]
+
+
+def test_a_check_up_waits_until_nothing_else_runs():
+    seen = run(
+        CheckUp(run_id=3),
+        Read(run_id=1, prompt=PROMPT),
+        Generate(run_id=2, prompt=PROMPT, max_new_tokens=9),
+    )
+    runs = [event.run_id for event in seen]
+    assert runs.index(3) > max(at for at, run_id in enumerate(runs) if run_id != 3)
+    assert seen.finished()[-1] == 3
+
+
+def test_a_check_up_begun_gives_way_and_other_saes_end_it():
+    seen = Recorder()
+    jobs = Jobs(FakeEngine(0), seen.append)
+    jobs.start(CheckUp(run_id=1))
+    jobs.advance()
+    jobs.start(Read(run_id=2, prompt=PROMPT))
+    jobs.advance()
+    assert [event.run_id for event in seen] == [1, 2]
+    jobs.start(OpenSaes(run_id=3, sources=("/a",)))
+    while jobs:
+        jobs.advance()
+    assert seen.finished() == [3, 2]
 
 
 def test_a_newer_request_stops_the_older_within_one_token():

@@ -156,7 +156,9 @@ def test_what_is_recorded_is_what_the_modules_give_by_hand(checked):
     taps, _ = record(model, [name_of(hook) for hook in expected])
     for hook, value in expected.items():
         found = taps[name_of(hook)]
-        torch.testing.assert_close(found, value, atol=1e-4, rtol=1e-4, msg=lambda m, h=hook: h + m)
+        torch.testing.assert_close(
+            found, value, atol=1e-4, rtol=1e-4, msg=lambda m, h=hook: h + m
+        )
 
 
 def test_z_is_what_the_output_projection_turns_into_attentions_output(checked):
@@ -216,12 +218,15 @@ def test_phi3_keeps_what_goes_through_the_non_linearity_in_the_first_half(tmp_pa
 
 def hand_hooks(family, parts, block):
     """Module and end of every editable hook but the middle of the stream."""
-    ln1, ln2, attention, o_proj, mlp, up, down = parts
+    _, ln2, attention, o_proj, mlp, up, down = parts
     sandwiched = family == "gemma2"
     return {
         "hook_resid_pre": (block, "input"),
         "hook_resid_post": (block, "output"),
-        "hook_attn_out": (block.post_attention_layernorm if sandwiched else attention, "output"),
+        "hook_attn_out": (
+            block.post_attention_layernorm if sandwiched else attention,
+            "output",
+        ),
         "attn.hook_z": (o_proj, "input"),
         "hook_mlp_in": (ln2, "input"),
         "hook_mlp_out": (block.post_feedforward_layernorm if sandwiched else mlp, "output"),
@@ -294,7 +299,9 @@ def test_what_the_mlp_reads_is_edited_apart_from_the_stream(tmp_path_factory):
         torch.testing.assert_close(taps[mid.name], push(plain[mid.name]))
         torch.testing.assert_close(taps[own.name], -push(plain[mid.name]))
         total = taps[mid.name] + taps[name_of("hook_mlp_out")]
-        torch.testing.assert_close(taps[name_of("hook_resid_post")], total, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            taps[name_of("hook_resid_post")], total, atol=1e-4, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize(
@@ -338,7 +345,10 @@ def test_a_module_is_found_by_its_whole_path_and_by_shorter_ones(name, same, tmp
     ("name", "sentence"),
     [
         ("module:transformer.h.1.nowhere.output", "no module 'transformer.h.1.nowhere'"),
-        ("transformer.h.7", "no module 'transformer.h.7'; its blocks are called transformer.h.0"),
+        (
+            "transformer.h.7",
+            "no module 'transformer.h.7'; its blocks are called transformer.h.0",
+        ),
         ("transformer.h", "is a list of modules"),
     ],
 )
@@ -370,7 +380,10 @@ def test_the_width_that_is_told_is_the_width_that_stands_there(family, tmp_path_
     }
     assert all(taps[name].dim() == 3 for name in names)
     missing = {*map(name_of, HOOKS)} - {*names}
-    parallel = {"gpt_neox": {"hook_resid_mid"}, "phi": {"hook_resid_mid", "ln2.hook_normalized"}}
+    parallel = {
+        "gpt_neox": {"hook_resid_mid"},
+        "phi": {"hook_resid_mid", "ln2.hook_normalized"},
+    }
     assert missing == {name_of(hook) for hook in parallel.get(family, ())}
 
 
@@ -388,7 +401,9 @@ def test_widths_differ_between_sites(tmp_path_factory):
 def test_an_sae_at_every_site_is_read_and_held(family, tmp_path_factory):
     model = open_tiny_model(family, tmp_path_factory)
     ids = ids_for(model)[0].tolist()
-    names = [name for name in sites_of(model) if not find_place(model.anatomy, name).is_read_only]
+    names = [
+        name for name in sites_of(model) if not find_place(model.anatomy, name).is_read_only
+    ]
     names.append(f"{model.anatomy.family.blocks}.1.mlp.output")
     for name in names:
         width = site_width(model.anatomy, name) or D_MODEL
@@ -402,7 +417,9 @@ def test_an_sae_at_every_site_is_read_and_held(family, tmp_path_factory):
         move = (9.0 - sae.encode(before)[:, [3]]) * sae.w_dec[3]
         is_held = editable_positions(torch.tensor([ids]), model.special_ids)[0]
         expected = before + move * is_held[:, None]
-        torch.testing.assert_close(after, expected, atol=1e-3, rtol=1e-3, msg=lambda m, n=name: n + m)
+        torch.testing.assert_close(
+            after, expected, atol=1e-3, rtol=1e-3, msg=lambda m, n=name: n + m
+        )
 
 
 def test_two_names_of_one_place_both_encode_what_stood_there(tmp_path_factory):

@@ -43,7 +43,9 @@ def model(request, tmp_path_factory):
 
 
 def ids_for(model):
-    return torch.tensor([model.tokenise(Prompt("The lamp on the harbour wall turns all night"))])
+    return torch.tensor(
+        [model.tokenise(Prompt("The lamp on the harbour wall turns all night"))]
+    )
 
 
 def push(x):
@@ -85,7 +87,9 @@ def test_blocks_are_read_before_and_after(model):
         model.network(input_ids=ids)
         [handle.remove() for handle in handles]
     outputs = [out[0] if isinstance(out, tuple) else out for out in seen]
-    names = [Site(n, hook).name for n in range(3) for hook in ("hook_resid_pre", "hook_resid_post")]
+    names = [
+        Site(n, hook).name for n in range(3) for hook in ("hook_resid_pre", "hook_resid_post")
+    ]
     with tapped(model.anatomy, ["embed", *names]) as taps:
         model.step(ids)
     for layer, output in enumerate(outputs):

@@ -19,8 +19,8 @@ posix_only = pytest.mark.skipif(os.name == "nt", reason="the make-believe Python
 # Writes down how it was called, and fails when told to.
 FAKE_PYTHON = """#!{python}
 import json, os, sys
-call = {{"argv": sys.argv[1:], "cwd": os.getcwd(), "qt": os.environ.get("QT_QPA_PLATFORM"),
-        "threads": os.environ.get("OMP_NUM_THREADS")}}
+call = {{"argv": sys.argv[1:], "program": sys.argv[0], "cwd": os.getcwd(),
+        "qt": os.environ.get("QT_QPA_PLATFORM"), "threads": os.environ.get("OMP_NUM_THREADS")}}
 with open({log!r}, "a") as log:
     log.write(json.dumps(call) + "\\n")
 told = os.environ.get("FAKE_FAILS", "")
@@ -39,15 +39,19 @@ class Checkout:
         )
         (root / "pyproject.toml").write_text('[project]\nname = "x"\n')
         self.environment = VirtualEnvironment(root)
-        programs = self.environment.python.parent
+        self._pretend_filled(self.environment)
+        self._pretend_filled(dev.interop_environment(root))
+
+    def _pretend_filled(self, environment: VirtualEnvironment) -> None:
+        programs = environment.python.parent
         programs.mkdir(parents=True)
         script = FAKE_PYTHON.format(python=sys.executable, log=str(self._log))
         for name in ("python", "lint-imports"):
             (programs / name).write_text(script)
             (programs / name).chmod(0o755)
         version = ".".join(map(str, sys.version_info[:3]))
-        (self.environment.folder / "pyvenv.cfg").write_text(f"version = {version}\n")
-        self.environment.write_stamp("test")
+        (environment.folder / "pyvenv.cfg").write_text(f"version = {version}\n")
+        environment.write_stamp("test")
 
     def command(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         hidden = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM", "OMP_NUM_THREADS")
@@ -109,6 +113,24 @@ def test_fast_leaves_out_slow_tests_and_the_rest_goes_to_pytest(checkout):
     checkout.command("test", "tests/core", "--fast", "-k", "a b")
     expected = ["-m", "pytest", "-m", "not slow", "tests/core", "-k", "a b"]
     assert checkout.calls[-1]["argv"] == expected
+
+
+@posix_only
+def test_interop_runs_only_the_comparison_in_an_environment_of_its_own(checkout):
+    done = checkout.command("test", "--interop", "-k", "topk")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (call,) = checkout.calls
+    expected = ["-m", "pytest", "-m", "interop", "tests/interop", "-k", "topk"]
+    assert call["argv"] == expected
+    assert call["program"] == str(dev.interop_environment(checkout.root).python)
+    assert done.stdout.endswith("All checks are green.\n")
+    assert checkout.command("test", "--interop", FAKE_FAILS="pytest").returncode == 1
+
+
+def test_the_other_programs_are_installed_into_an_environment_of_their_own(tmp_path):
+    environment = dev.interop_environment(tmp_path)
+    assert environment.folder == tmp_path / ".venv-interop"
+    assert environment.folder != VirtualEnvironment(tmp_path).folder
 
 
 @posix_only

@@ -143,6 +143,33 @@ def test_a_half_made_environment_is_made_anew_and_filled(environment, monkeypatc
     assert environment.is_complete_for("test")
 
 
+def test_other_packages_are_installed_too_and_a_change_in_their_lists_is_noticed(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    beside, alone = tmp_path / "others.txt", tmp_path / "alone.txt"
+    for listed in (beside, alone):
+        listed.write_text("other==1\n")
+    installer = Installer(monkeypatch)
+    monkeypatch.setattr(
+        VirtualEnvironment,
+        "_make",
+        lambda self: (self.python.parent.mkdir(parents=True), _stamped_python(self)),
+    )
+    environment = VirtualEnvironment(tmp_path, ".venv-others", beside=beside, alone=alone)
+    environment.provide("test")
+    assert installer.asked[-2:] == [
+        ["install", "--requirement", str(beside), "--editable", ".[dev]"],
+        ["install", "--no-deps", "--requirement", str(alone)],
+    ]
+    assert not (tmp_path / ".venv").exists()
+    for listed in (beside, alone):
+        environment.write_stamp("test")
+        assert environment.is_complete_for("test")
+        listed.write_text("other==2\n")
+        assert not environment.is_complete_for("test")
+
+
 @pytest.mark.parametrize("stops", [KeyboardInterrupt, SystemExit])
 def test_an_installation_that_was_cut_off_is_begun_anew(environment, monkeypatch, stops):
     _stamped(environment, "run")

@@ -5,6 +5,7 @@ import pytest
 from microscope.core.features import FeatureId
 from microscope.core.messages import (
     Cancel,
+    CheckUp,
     EngineLost,
     EngineReady,
     Generate,
@@ -39,6 +40,9 @@ class FakeShelf:
     def pages_of(self, model, sae):
         feature = FeatureId(sae.name, 7)
         return {feature: FeaturePage(feature, label="bridges", max_activation=4.0)}
+
+    def published_of(self, sae):
+        return None
 
 
 class EngineOnAList:
@@ -320,7 +324,7 @@ def test_a_lost_engine_keeps_all_and_a_new_one_is_asked_for_all_again(scope):
             scope.jobs.start(request)
         scope.sink.requests = []
         scope.jobs.advance()
-    assert kinds == [OpenModel, OpenSaes, Read, Generate]
+    assert kinds == [OpenModel, OpenSaes, Read, Generate, CheckUp]
     assert scope.session.steered == text
 
 

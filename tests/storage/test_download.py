@@ -27,7 +27,7 @@ from microscope.storage import download as module
 from microscope.storage import hub_files
 from microscope.storage.download import network_error, sentence_of
 from microscope.storage.library import look
-from microscope.storage.releases import model_job, sae_part
+from microscope.storage.releases import model_part, sae_part
 from microscope.workers.download_worker import download_environment
 
 BIG = bytes(range(256)) * (20 << 10)  # 5 MiB
@@ -42,6 +42,10 @@ def model_files(weights=BIG):
         "onnx/model.safetensors": b"a copy for others",
         "README.md": b"words",
     }
+
+
+def model_job(name):
+    return DownloadJob(name, name, (model_part(name),))
 
 
 def run(url, cache, job, **environment):

@@ -36,6 +36,7 @@ MODEL = LocalModel(
 @pytest.fixture
 def with_quantisation(monkeypatch):
     monkeypatch.setattr(fitting, "can_quantise", lambda: True)
+    monkeypatch.setattr(fitting, "can_spread", lambda: False)
 
 
 def test_weights_are_numbers_times_bytes():
@@ -98,10 +99,21 @@ def test_8_and_4_bits_are_offered_where_the_libraries_are(with_quantisation):
 
 def test_without_the_libraries_8_and_4_bits_are_not_offered(monkeypatch):
     monkeypatch.setattr(fitting, "can_quantise", lambda: False)
+    monkeypatch.setattr(fitting, "can_spread", lambda: False)
     assert available_choices() == ("float32", "bfloat16")
     gpu = FreeMemory(64 * GB, 12 * GB, "Some GPU")
     assert "open it on the CPU" in judge(MODEL, "auto", gpu).sentence
     assert "smaller model" in judge(MODEL, "bfloat16", FreeMemory(8 * GB)).sentence
+
+
+def test_what_is_too_large_for_the_gpu_is_shared_with_main_memory(monkeypatch):
+    monkeypatch.setattr(fitting, "can_spread", lambda: True)
+    gpu = FreeMemory(64 * GB, 12 * GB, "Some GPU")
+    verdict = judge(MODEL, "auto", gpu)
+    assert verdict.fits
+    assert "goes to main memory" in verdict.sentence
+    assert not judge(MODEL, "auto", FreeMemory(2 * GB, 12 * GB, "Some GPU")).fits
+    assert not judge(MODEL, "auto", FreeMemory(24 * GB)).fits
 
 
 def test_memory_that_nobody_knows_is_not_held_against_a_model():

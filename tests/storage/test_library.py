@@ -7,7 +7,7 @@ import pytest
 from tiny_folders import CONFIG, TENSORS, safetensors_bytes, save_in_cache, save_model
 
 from microscope.core.cards import SPECIMEN
-from microscope.core.library import ModelShape
+from microscope.core.library import ModelShape, SaeRelease
 from microscope.storage.library import look
 from microscope.storage.model_folder import examine, shape_of
 
@@ -114,16 +114,32 @@ def test_a_header_of_wrong_types_is_damage(tmp_path, header):
     assert "damaged or cut short" in looked_at(folder).problem
 
 
+RELEASE = SaeRelease(
+    name="r",
+    repository="some/saes",
+    model="some/model",
+    format="SAELens",
+    site="blocks.{layer}.hook_resid_pre",
+    layers=(0, 1, 2),
+    d_in=4,
+    path="layer_{layer}",
+)
+
+
 def test_the_cache_is_listed_by_hub_id_and_saes_are_not_models(tmp_path):
     save_model(save_in_cache(tmp_path, "some/model"))
-    save_model(save_in_cache(tmp_path, "some/saes"))
+    saes = save_model(save_in_cache(tmp_path, "some/saes"))
+    (saes / "layer_0").mkdir()
+    (saes / "layer_2").write_bytes(b"a file")
     (save_in_cache(tmp_path, "no/config") / "README.md").write_text("words")
-    found = look(cache=tmp_path, sae_repositories={"some/saes"})
+    found = look(cache=tmp_path, releases=[RELEASE])
     assert [(m.source, m.name, m.problem) for m in found.models] == [
         ("some/model", "some/model", "")
     ]
-    assert found.folder_of("some/saes").endswith("snapshots/" + "b" * 40)
-    assert found.folder_of("not/here") is None
+    assert found.folders["some/saes"] == str(saes)
+    assert found.saes == {"r": (0, 2)}
+    assert found.model("some/model") is not None
+    assert found.model("not/here") is None
 
 
 def test_the_snapshot_of_the_main_branch_is_the_one(tmp_path):

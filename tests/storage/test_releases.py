@@ -67,7 +67,7 @@ def test_the_starters_come_with_saes_of_their_own_model(shipped):
         assert set(starter.layers) <= set(release.layers)
         assert "hook_resid" in release.site
         assert release.d_in == starter.d_model
-        job = starter_job(starter, shipped)
+        job = starter_job(starter, release)
         assert [part.repository for part in job.parts] == [starter.model, release.repository]
 
 
@@ -91,7 +91,7 @@ def test_every_word_of_a_search_has_to_occur(shipped):
     assert "gpt2-small-res-jb" in found("JBLOOM resid_pre")
     assert found("gpt2 gemma") == set()
     assert found("") == {release.name for release in shipped.releases}
-    assert {r.name for r in shipped.of_model("google/gemma-2-2b")} <= found("gemma-2-2b")
+    assert "gemma-scope-2b-pt-res 16k" in found("gemma-2-2b CC-BY resid")
 
 
 @pytest.mark.parametrize(

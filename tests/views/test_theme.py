@@ -21,7 +21,7 @@ def contrast(one, other):
 
 
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
-@pytest.mark.parametrize("ink", ["text", "muted", "accent", "steered", "bad"])
+@pytest.mark.parametrize("ink", ["text", "muted", "accent", "steered", "bad", "caution"])
 def test_every_ink_reads_on_every_ground(theme, ink):
     for ground in (theme.background, theme.surface, theme.raised):
         assert contrast(getattr(theme, ink), ground) >= 4.5

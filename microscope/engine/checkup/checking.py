@@ -10,7 +10,7 @@ from microscope.core.errors import UserError
 from microscope.core.messages import CheckedUp, Progress
 from microscope.core.prompts import Prompt
 from microscope.engine.checkup.alternatives import alternatives, existing, neighbours
-from microscope.engine.checkup.documents import DOCUMENTS
+from microscope.engine.checkup.documents import documents_for
 from microscope.engine.checkup.fit import measure
 from microscope.engine.checkup.model_checks import check_model
 from microscope.engine.checkup.published import published_values
@@ -43,7 +43,8 @@ def check_up(
         UserError: the model cannot read the text.
     """
     length = min(MAX_TOKENS, model.context_length)
-    texts = [model.tokeniser.encode(Prompt(text))[:length] for text in DOCUMENTS]
+    documents = documents_for(model.card.source)
+    texts = [model.tokeniser.encode(Prompt(text))[:length] for text in documents]
     tick = Progress(run_id=request.run_id, text="Checking the model")
     findings: list[Finding] = []
     for finding in check_model(model, saes, texts[0]):

@@ -5,6 +5,19 @@ Short documents, since some SAEs were trained on contexts of 128 tokens only.
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
+import msgspec
+
+log = logging.getLogger(__name__)
+
+FILE = "checkup.json"
+"""A list of texts beside a model's files, for a model that does not know everyday English."""
+
+MAX_BYTES = 1 << 18
+MAX_TEXTS = 16
+
 DOCUMENTS: tuple[str, ...] = (
     "The ferry left the island a little after six, and the passengers who had missed breakfast "
     "stood in a line by the small kitchen. Outside, gulls followed the white water behind the "
@@ -32,3 +45,18 @@ DOCUMENTS: tuple[str, ...] = (
     "back most of the gain when the bank left interest rates as they were.",
 )
 """Written for this purpose: story, science, code, news, recipe, talk, business."""
+
+
+def documents_for(folder: str) -> tuple[str, ...]:
+    """The texts on which a model is checked: its own, where its folder has some."""
+    path = Path(folder) / FILE
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return DOCUMENTS
+        texts = msgspec.json.decode(path.read_bytes(), type=tuple[str, ...])
+    except FileNotFoundError:
+        return DOCUMENTS
+    except (OSError, ValueError, RecursionError):
+        log.info("no texts for a check-up in %s", path, exc_info=True)
+        return DOCUMENTS
+    return tuple(text for text in texts[:MAX_TEXTS] if text) or DOCUMENTS

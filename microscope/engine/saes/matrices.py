@@ -105,7 +105,7 @@ def _dense(amounts: Tensor, matrix: Tensor) -> Tensor:
 def _sparse(feature: Tensor, values: Tensor, n_per_token: Tensor, matrix: Tensor) -> Tensor:
     """The sum of rows `feature` times `values`, the first `n_per_token[0]` of them, then..."""
     if matrix.dtype != torch.float32 or not matrix.is_contiguous():
-        used, feature = feature.unique(return_inverse=True)
+        used, feature = torch.unique(feature, return_inverse=True)
         matrix = rows_of(matrix, used).contiguous()
     return torch.nn.functional.embedding_bag(
         feature,

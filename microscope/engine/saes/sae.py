@@ -96,12 +96,13 @@ class Sae:
         Raises:
             SaeUnreadable: the encoder has values that are not finite numbers.
         """
-        pre = product(self.encoder_input(frame), self.w_enc).add_(self.b_enc)
+        pre = product(self.encoder_input(frame), self.w_enc)
         if not _are_finite(pre) and not is_finite(self.w_enc):
             raise self._refuse("encoder")
         if not self.counts_lengths:
-            return self.activation(pre)
-        return self._folded_activation(pre.mul_(self.lengths))
+            return self.activation(pre.add_(self.b_enc))
+        torch.addcmul(self._folded_bias, pre, self.lengths, out=pre)
+        return self._folded_activation(pre)
 
     def encoder_input(self, frame: Frame) -> Tensor:
         """What the encoder's weights are multiplied with, `(..., d_in)`."""
@@ -150,7 +151,7 @@ class Sae:
         return self._decode_frame(activations, self.frame(x))
 
     def _decode_frame(self, activations: Tensor, frame: Frame) -> Tensor:
-        scale = 1 / self.lengths if self.counts_lengths else self.activation.row_scale
+        scale = self._row_scale if self.counts_lengths else self.activation.row_scale
         explained = weighted_rows(activations, self.w_dec, scale)
         if not _are_finite(explained) and not is_finite(self.w_dec):
             raise self._refuse("decoder")
@@ -255,6 +256,14 @@ class Sae:
         return lengths
 
     @cached_property
+    def _row_scale(self) -> Tensor:
+        return 1 / self.lengths
+
+    @cached_property
+    def _folded_bias(self) -> Tensor:
+        return self.b_enc * self.lengths
+
+    @cached_property
     def _folded_activation(self) -> Activation:
         return self.activation.folded(self.lengths) or self.activation
 
@@ -291,4 +300,5 @@ class ChosenFeatures:
 
 
 def _are_finite(numbers: Tensor) -> bool:
-    return bool(torch.isfinite(numbers).all())
+    """Whether no number is infinite or NaN; such a one would spoil the sum."""
+    return bool(torch.isfinite(numbers.sum())) or bool(torch.isfinite(numbers).all())

@@ -69,9 +69,11 @@ def words_of(concept: str) -> frozenset[str]:
     if any(topic.name == concept for topic in TOPICS):
         words |= topic_words(concept)
     patterns = [line for tone in TONES if tone.name == concept for line in _lines(tone)]
-    patterns += [line for scene in SCENES if scene.concept == concept for line in scene.patterns]
+    patterns += [
+        line for scene in SCENES if scene.concept == concept for line in scene.patterns
+    ]
     marked = " ".join(part for line in patterns for part in MARKED.findall(line))
-    return frozenset(words | {word.lower() for word in WORD.findall(marked)}) - COMMON
+    return frozenset(words | ({word.lower() for word in WORD.findall(marked)} - COMMON))
 
 
 def _lines(tone: Tone) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
 """The sentences that any topic can fill, by the kind of document they belong to.
 
 Data only. Slots: `{entry}` a named thing and `{class}` its class, `{thing}` `{things}` a noun,
-`{adj}` an adjective, `{fact}` a predicate, `{do}` `{did}` `{doing}` an activity, `{place}`;
-within a sentence a slot keeps its words, and one that ends in 2 differs from the one without. Of the writer or the main person `{who}` (a name or pronoun), `{I}` (the pronoun),
-`{my}` `{me}` `{was}`, `{name}` (always a name); `{friend}` another person; and `{when}`
-`{day}` `{number}` `{colour}`. Every sentence starts with a capital by itself.
+`{adj}` an adjective, `{fact}` a predicate, `{do}` `{did}` `{doing}` an activity, `{place}`. Of
+the writer or the main person: `{who}` (a name or pronoun), `{I}` (the pronoun), `{my}` `{me}`
+`{was}`, `{name}` (always a name); `{friend}` is another person. Then `{when}` `{day}`
+`{number}` `{colour}` and the like, and `{this/that}` for a choice. Within a sentence a slot
+keeps its words, and one that ends in 2 differs from the one without. Every sentence starts with
+a capital by itself.
 """
 
 from __future__ import annotations
@@ -97,7 +99,7 @@ KINDS: tuple[Kind, ...] = (
         ),
         EVENTS,
         ("In the evening {who} went home and dreamed of the {things}.", "The end."),
-        tones=FEELINGS + ATTITUDES + MANNERS,
+        tones=FEELINGS + MANNERS,
     ),
     Kind(
         "travel note",

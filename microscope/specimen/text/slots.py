@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from microscope.specimen.text import words
 from microscope.specimen.text.grammar import HE, SHE, WE, I, Pronouns, gerund, past, plural
@@ -101,7 +101,7 @@ class Slots:
             return self._name()
         return self._cast.pronouns.subject
 
-    _from_lists = {
+    _from_lists: ClassVar[dict[str, tuple[str, ...]]] = {
         "when": words.WHEN,
         "day": words.DAYS,
         "number": words.NUMBERS,
@@ -111,7 +111,7 @@ class Slots:
         "foods": words.FOODS,
         "stuff": words.STUFF,
     }
-    _from_topic: dict[str, Callable[[Slots], str]] = {
+    _from_topic: ClassVar[dict[str, Callable[[Slots], str]]] = {
         "name": _name,
         "entry": lambda self: self._entry[0],
         "class": lambda self: self._entry[1],

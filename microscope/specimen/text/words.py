@@ -29,12 +29,14 @@ LEXICON: dict[str, tuple[str, ...]] = {
 }
 """Words that carry a concept wherever they stand."""
 
-COMMON = frozenset(
-    """a an the and or of two three four five six seven eight nine ten twelve to in on at by with from for over under below above through along among
-    around into near beside behind up down out is are was were be it its this that these his her
-    my our their i we he she they you me him us them every many some on first one old new
-    full has have had do go take look watch find make makes made wait walk stand hear see set
-    call come comes leaves brings plays gives people many world kind group sign light main far
-    each all most as long""".split()
+_COMMON_TEXT = (
+    "a an the and or of two three four five six seven eight nine ten twelve to in on at "
+    "by with from for over under below above through along among around into near beside "
+    "behind up down out is are was were be it its this that these his her my our their i "
+    "we he she they you me him us them every many some on first one old new full has have "
+    "had do go take look watch find make makes made wait walk stand hear see set call "
+    "come comes leaves brings plays gives people many world kind group sign light main "
+    "far each all most as long "
 )
+COMMON = frozenset(_COMMON_TEXT.split())
 """Words too common to carry a topic."""

@@ -1,4 +1,4 @@
-"""Turns filled patterns into text and spans: capitals, articles, and what each word stands for."""
+"""Turns filled patterns into text and spans: capitals, articles, what each word stands for."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class Writer:
         self._end_passage()
         self._topic = topic
 
-    def write(self, pieces: list[Piece], concept: str = "", *, is_lasting: bool = False) -> None:
+    def write(
+        self, pieces: list[Piece], concept: str = "", *, is_lasting: bool = False
+    ) -> None:
         """Add a sentence; its marked pieces are words of `concept`.
 
         A lasting concept, such as the tone, is in force from its first word to the text's end,

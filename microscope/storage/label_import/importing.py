@@ -37,6 +37,17 @@ class ImportReport(msgspec.Struct, frozen=True):
     labels: int
     examples: int
 
+    @property
+    def summary(self) -> str:
+        """What came in, in a sentence."""
+        found = [
+            _counted(number, noun)
+            for number, noun in ((self.labels, "label"), (self.examples, "example"))
+            if number
+        ]
+        what = " and ".join(found) or "Statistics"
+        return f"{what} for {_counted(self.features, 'feature')} of {self.sae} imported."
+
 
 class _Tally:
     """Counts finds on their way, and refuses those that cannot belong to the SAE."""
@@ -136,6 +147,10 @@ def _told(path: Path, sae: str, tally: _Tally) -> Iterator[tuple[FeaturePage, Fe
             yield find.page(feature), find.details(feature)
     if not tally.files:
         raise unreadable(path, "there are no labels in it")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _may_hold_labels(name: str) -> bool:

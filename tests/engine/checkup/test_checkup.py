@@ -6,8 +6,16 @@ from dataclasses import replace
 import msgspec
 import pytest
 import torch
+import transformers
 from pca_saes import TICK, activations, pca_sae, result_of, saturating_sae
-from tiny_models import FAMILIES, open_tiny_model, tiny_model
+from tiny_models import (
+    CONTEXT,
+    D_MODEL,
+    FAMILIES,
+    open_tiny_model,
+    save_tiny_model,
+    tiny_model,
+)
 
 from microscope.core.cards import SaeCard
 from microscope.core.checkup import Published
@@ -16,13 +24,21 @@ from microscope.core.messages import CheckedUp, CheckUp, Progress
 from microscope.core.sites import resid_post
 from microscope.engine.checkup import check_up
 from microscope.engine.checkup.checking import SAES_AT_ONCE, groups
+from microscope.engine.checkup.documents import (
+    DOCUMENTS,
+    FILE,
+    MAX_BYTES,
+    documents_for,
+)
 from microscope.engine.checkup.fit import Fit, measure
 from microscope.engine.checkup.model_checks import check_start, log_probability_limit
 from microscope.engine.checkup.published import published_values
 from microscope.engine.checkup.verdicts import Explanation, verdict
 from microscope.engine.language_model import LanguageModel
 from microscope.engine.model_engine import ModelEngine
-from microscope.engine.saes.normalisations import Centred
+from microscope.engine.saes.activations import ReLU
+from microscope.engine.saes.normalisations import Centred, Unnormalised
+from microscope.engine.saes.transcoder import Transcoder
 
 FIRST, SECOND = resid_post(0), resid_post(1)
 
@@ -239,6 +255,89 @@ def test_published_values_are_read_from_the_folder_unless_told(tmp_path):
     assert published_values(card("memory"), None) == Published()
 
 
+def test_a_model_may_bring_its_own_texts_and_nonsense_is_passed_over(tmp_path):
+    assert documents_for(str(tmp_path)) == DOCUMENTS
+    path = tmp_path / FILE
+    path.write_text('["One text.", "", "Another."]')
+    assert documents_for(str(tmp_path)) == ("One text.", "Another.")
+    for nonsense in (
+        "{}",
+        "[1]",
+        "[",
+        "[" * 9_999,
+        "[]",
+        '[""]',
+        '["' + "x" * MAX_BYTES + '"]',
+    ):
+        path.write_text(nonsense)
+        assert documents_for(str(tmp_path)) == DOCUMENTS
+    path.unlink()
+    path.mkdir()
+    assert documents_for(str(tmp_path)) == DOCUMENTS
+
+
 def test_half_precision_may_differ_by_its_last_bits_only():
     assert log_probability_limit(torch.float32, 30.0) == 1e-3
     assert 0.5 < log_probability_limit(torch.bfloat16, 30.0) < 1.0
+
+
+SIZES = {"hidden_size": D_MODEL, "num_hidden_layers": 2}
+STATE_SPACE = {
+    "mamba": lambda: transformers.MambaConfig(**SIZES, state_size=4, time_step_rank=4),
+    "rwkv": lambda: transformers.RwkvConfig(
+        **SIZES, attention_hidden_size=D_MODEL, context_length=CONTEXT, rescale_every=2
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STATE_SPACE)
+def test_state_space_models_are_checked_too(tmp_path, kind):
+    folder = save_tiny_model(tmp_path / kind, STATE_SPACE[kind](), "gpt_neox")
+    model = LanguageModel.open(str(folder), device="cpu")
+    x = activations(model, SECOND)[SECOND]
+    found = findings(model, [pca_sae(x, SECOND)])
+    assert len(found) == 5
+    assert all(finding.passed for finding in found.values()), found
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_passes(tmp_path_factory, dtype):
+    folder = tiny_model("qwen3", tmp_path_factory)
+    model = LanguageModel.open(str(folder), device="cpu", dtype=dtype)
+    x = activations(model, SECOND)[SECOND]
+    found = findings(model, [pca_sae(x, SECOND)])
+    assert all(finding.passed for finding in found.values()), found
+
+
+def test_an_sae_that_only_reads_a_module_is_measured(tmp_path_factory):
+    model = open_tiny_model("llama", tmp_path_factory)
+    site = "module:model.layers.1.mlp.down_proj.input"
+    x = activations(model, site)[site]
+    found = findings(model, [pca_sae(x, site, n_axes=40)])["sae 0"]
+    assert found.passed, found
+
+
+def test_a_transcoder_is_measured_on_what_it_reconstructs(tmp_path_factory):
+    model = open_tiny_model("llama", tmp_path_factory)
+    into, out = "blocks.1.hook_resid_mid", "blocks.1.hook_mlp_out"
+    x, y = (part.float() for part in activations(model, into, out).values())
+    whole = torch.cat((x, torch.ones(len(x), 1)), dim=1)
+    linear = torch.linalg.lstsq(whole, y).solution
+    rows = torch.eye(D_MODEL)
+    transcoder = Transcoder(
+        card=SaeCard("t", "memory", into, "transcoder", D_MODEL, D_MODEL, site_out=out),
+        w_enc=torch.zeros(D_MODEL, D_MODEL),
+        b_enc=torch.zeros(D_MODEL),
+        w_dec=rows,
+        b_dec=linear[-1],
+        activation=ReLU(),
+        normalisation=Unnormalised(),
+        subtracts_b_dec=False,
+        w_skip=linear[:-1].T.contiguous(),
+    )
+    expected = 1 - (y - whole @ linear).square().sum() / (y - y.mean(0)).square().sum()
+    fit = result_of(measure(transcoder, {into: x, out: y}, TICK))
+    assert fit.explained_variance == pytest.approx(float(expected), abs=1e-4)
+    assert findings(model, [transcoder])["sae 0"].value == pytest.approx(
+        fit.explained_variance, abs=1e-6
+    )
