@@ -6,9 +6,26 @@ shown as it stands, in the panel it concerns or on the command line, and never a
 
 from __future__ import annotations
 
+import re
+
+_LONG_QUOTATION = re.compile(r"'[^']{81,}'|\"[^\"]{81,}\"")
+
 
 class UserError(Exception):
-    """Something that the user can put right; `str(error)` is written for them."""
+    """Something that the user can put right; `str(error)` is written for them.
+
+    What is quoted from a file may be of any length and hold anything: it is shortened, and
+    characters that a screen would obey instead of showing them become question marks.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        plain = "".join(c if c.isprintable() else "?" for c in sentence.replace("\n", " "))
+        super().__init__(_LONG_QUOTATION.sub(_shortened, plain))
+
+
+def _shortened(quotation: re.Match[str]) -> str:
+    text = quotation[0]
+    return f"{text[:40]}...{text[-20:]}"
 
 
 class ModelUnreadable(UserError):

@@ -20,7 +20,7 @@ TOKEN_EMBED = "hook_embed"
 
 End = Literal["input", "output"]
 
-_GRAMMAR = re.compile(r"blocks\.(\d{1,5})\.([a-z0-9_.]+)")
+_GRAMMAR = re.compile(r"blocks\.(\d{1,5})\.([a-z0-9_.]+)", re.ASCII)
 _PATH = re.compile(r"\w{1,64}(?:\.\w{1,64}){0,15}", re.ASCII)
 _PREFIX = "module:"
 

@@ -30,9 +30,9 @@ def memory_bounded(room_bytes=ROOM_BYTES):
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def refusal(root, use):
+def refusal(root, use, room_bytes=ROOM_BYTES):
     """The sentence with which `use()` is refused; it names a path below the folder `root`."""
-    with memory_bounded(), pytest.raises(UserError) as caught:
+    with memory_bounded(room_bytes), pytest.raises(UserError) as caught:
         use()
     sentence = str(caught.value)
     assert str(root) in sentence

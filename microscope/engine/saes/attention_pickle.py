@@ -43,8 +43,9 @@ def outline(path: Path) -> SaeCard:
         settings = msgspec.convert(read_object(_beside(path)), _Settings)
         site = Site.parse(settings.act_name).name
     except (msgspec.ValidationError, ValueError) as error:
+        reason = str(error).rstrip(".")
         raise SaeUnreadable(
-            f"{_beside(path)} is not the settings of an SAE: {error}"
+            f"{_beside(path)} is not the settings of an SAE: {reason}."
         ) from error
     return SaeCard(
         name=site,

@@ -62,7 +62,8 @@ def read_settings(folder: Path, kind: str) -> CircuitTracerSettings:
         settings = msgspec.convert(plain, CircuitTracerSettings)
         Site.parse(settings.site(0)), Site.parse(settings.site_out(0))
     except (msgspec.ValidationError, ValueError) as error:
-        raise SaeUnreadable(f"{path} is not the settings of transcoders: {error}") from error
+        reason = str(error).rstrip(".")
+        raise SaeUnreadable(f"{path} is not the settings of transcoders: {reason}.") from error
     if settings.model_kind not in ("", kind):
         raise SaeUnreadable(
             f"{path} describes a {settings.model_kind!r}, but the files beside it are those of "

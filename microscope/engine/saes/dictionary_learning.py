@@ -7,7 +7,6 @@ settings name.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE = "ae.pt"
 
+_LARGEST = 1e30  # numbers beyond this overflow float32 sooner or later
 _CHECKPOINT = re.compile(r"ae_\d+\.pt")
 
 
@@ -99,7 +99,7 @@ def _batch_topk(weights: _Weights) -> Activation:
     threshold = weights.file.number("threshold")
     if threshold is None or threshold < 0:
         return ReLU()
-    if not math.isfinite(threshold):
+    if not threshold < _LARGEST:
         raise SaeUnreadable(f"{weights.file.path} has the threshold {threshold}.")
     scaled = threshold * weights.bias_factor
     n_features = weights.trainer.dict_size
@@ -185,7 +185,7 @@ def _state(file: PickleFile, trainer: TrainerSettings) -> _Weights:
     if backup is None:
         return _Weights(file, trainer)
     factor = file.number("norm_factor")
-    if factor is not None and not 0 < factor < math.inf:
+    if factor is not None and not 0 < factor < _LARGEST:
         raise SaeUnreadable(f"{file.path} has the norm_factor {factor}.")
     return _Weights(backup, trainer, 1.0 if factor is None else factor)
 

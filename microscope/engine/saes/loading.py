@@ -116,8 +116,17 @@ def _the_only_one(source: str) -> tuple[Path, SaeFormat]:
 
 
 def _path(source: str) -> Path:
-    """A whole path, since the names of the folders above often say what an SAE reads."""
-    return Path(os.path.abspath(Path(source).expanduser()))
+    """A whole path, since the names of the folders above often say what an SAE reads.
+
+    Raises:
+        SaeUnreadable: no system could have such a path.
+    """
+    try:
+        path = Path(os.path.abspath(Path(source).expanduser()))
+        path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SaeUnreadable(f"{source!r} is no path to a folder or a file.") from error
+    return path
 
 
 def why_nothing(source: str) -> str:
@@ -125,10 +134,9 @@ def why_nothing(source: str) -> str:
     path = _path(source)
     if path.is_file() and path.suffix in archive.SUFFIXES:
         archive.members(path)  # a damaged archive has its own sentence
-    known = ", ".join(sae_format.name for sae_format in FORMATS)
     return (
-        f"{source} holds no SAE that can be opened. Known formats: {known}. An SAE in SAELens "
-        "format, for example, is a folder with cfg.json and sae_weights.safetensors."
+        f"{source} holds no SAE in any of the {len(FORMATS)} formats that can be opened. One in "
+        "SAELens format, for example, is a folder with cfg.json and sae_weights.safetensors."
     )
 
 
@@ -137,7 +145,12 @@ def _found(source: str) -> list[tuple[Path, SaeFormat]]:
     if path.is_file():
         return list(_around(path))[:1]
     if not path.is_dir():
-        raise SaeUnreadable(f"There is no folder {source}.")
+        is_else = path.exists() or path.is_symlink()
+        raise SaeUnreadable(
+            f"{source} is neither a folder nor a file, or a link that leads nowhere."
+            if is_else
+            else f"There is no folder or file {source}."
+        )
     return sorted(_walk(path), key=lambda found: _natural_order(str(found[0])))
 
 

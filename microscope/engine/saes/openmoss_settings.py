@@ -29,6 +29,8 @@ FACTOR_MISSING = (
 )
 
 _SAE_TYPES = ("sae", "transcoder")
+_LARGEST = 1e30
+"""Numbers beyond this, or norms below its inverse, overflow float32 sooner or later."""
 _PLAIN = (None, "none", "inference")
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
@@ -82,6 +84,8 @@ def read_settings(path: Path) -> OpenMossSettings:
             f"{path} describes an SAE of the type {settings.sae_type!r}; the types "
             f"{', '.join(_SAE_TYPES)} can be opened."
         )
+    if not abs(settings.jump_relu_threshold) < _LARGEST:
+        raise SaeUnreadable(f"{path} gives the threshold {settings.jump_relu_threshold}.")
     if settings.use_glu_encoder:
         raise SaeUnreadable(f"The SAE of {path} has a gated linear encoder, not known here.")
     for site in (settings.site, settings.site_out or settings.site):
@@ -125,7 +129,7 @@ def normalisation(
         return ConstantNorm()
     if not settings.needs_norms:
         raise SaeUnreadable(f"The SAE of {path} normalises activations by {mode!r}, not known.")
-    if not all(math.isfinite(norm) and norm > 0 for norm in norms):
+    if not all(1 / _LARGEST < norm < _LARGEST for norm in norms):
         raise SaeUnreadable(f"{path} gives {norms} as mean activation norms; they must be > 0.")
     return StaticScale(math.sqrt(d_in) / norms[0], math.sqrt(d_out) / norms[1])
 

@@ -42,6 +42,7 @@ def a_web_page(path):
 
 
 def a_terabyte_of_nothing(path):
+    """More bytes after the end, which take no room on the disk."""
     with path.open("r+b") as file:
         file.truncate(TERABYTE)
 
