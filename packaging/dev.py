@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST, NEWEST = (3, 11), (3, 13)
 # Subcommands and options of the program that open no window.
-SCREENLESS = ("read", "generate", "snapshot", "doctor", "--help", "-h", "--version")
+SCREENLESS = (
+    *("read", "generate", "snapshot", "doctor", "sae", "library", "labels"),
+    *("--help", "-h", "--version"),
+)
 TEST_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "QT_QPA_PLATFORM": "offscreen",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-_LONG_QUOTATION = re.compile(r"'[^']{81,}'|\"[^\"]{81,}\"")
+_LONG_WORD = re.compile(r"\S{241,}")
+_LONGEST = 1000
 
 
 class UserError(Exception):
@@ -19,13 +20,15 @@ class UserError(Exception):
     """
 
     def __init__(self, sentence: str) -> None:
-        plain = "".join(c if c.isprintable() else "?" for c in sentence.replace("\n", " "))
-        super().__init__(_LONG_QUOTATION.sub(_shortened, plain))
+        line = " ".join(sentence.splitlines())
+        plain = "".join(c if c.isprintable() else "?" for c in line)
+        short = _LONG_WORD.sub(lambda word: _shortened(word[0], 120), plain)
+        super().__init__(_shortened(short, _LONGEST))
 
 
-def _shortened(quotation: re.Match[str]) -> str:
-    text = quotation[0]
-    return f"{text[:40]}...{text[-20:]}"
+def _shortened(text: str, longest: int) -> str:
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
 class ModelUnreadable(UserError):

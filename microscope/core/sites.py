@@ -20,9 +20,11 @@ TOKEN_EMBED = "hook_embed"
 
 End = Literal["input", "output"]
 
-_GRAMMAR = re.compile(r"blocks\.(\d{1,5})\.([a-z0-9_.]+)", re.ASCII)
+_GRAMMAR = re.compile(r"blocks\.(\d{1,5})\.([a-z0-9_.]{1,64})", re.ASCII)
 _PATH = re.compile(r"\w{1,64}(?:\.\w{1,64}){0,15}", re.ASCII)
 _PREFIX = "module:"
+_SHOWN = 80
+"""Letters of a wrong name that an error quotes; such names come out of files."""
 
 
 class Site(msgspec.Struct, frozen=True, order=True):
@@ -49,7 +51,9 @@ class Site(msgspec.Struct, frozen=True, order=True):
             return cls(-1, TOKEN_EMBED)
         match = _GRAMMAR.fullmatch(name)
         if match is None:
-            raise ValueError(f"{name!r} is not a site name such as 'blocks.6.hook_resid_post'.")
+            raise ValueError(
+                f"{name[:_SHOWN]!r} is not a site name such as 'blocks.6.hook_resid_post'."
+            )
         return cls(int(match[1]), match[2])
 
 
@@ -75,8 +79,8 @@ class ModuleSite(msgspec.Struct, frozen=True, order=True):
         trunk, _, last = path.rpartition(".")
         if not _PATH.fullmatch(path) or (last in ("input", "output") and not trunk):
             raise ValueError(
-                f"{name!r} is not a site name such as 'blocks.6.hook_resid_post', nor the path "
-                "of a module such as 'module:model.layers.6.mlp.output'."
+                f"{name[:_SHOWN]!r} is not a site name such as 'blocks.6.hook_resid_post', nor "
+                "the path of a module such as 'module:model.layers.6.mlp.output'."
             )
         if last == "input":
             return cls(trunk, "input")

@@ -6,7 +6,6 @@ would run whatever code it holds.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,12 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
 
 from microscope.core.errors import ModelUnreadable
+from microscope.engine.plain_json import read_plain
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_SHARD = re.compile(r"[\w.-]{1,200}\.safetensors", re.ASCII)
+_TEXTS = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".yaml"})
+_MAX_TEXT_BYTES = 1 << 28
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -46,6 +49,7 @@ def find_checkpoint(source: str) -> Checkpoint:
         ModelUnreadable: no such folder, or a file of it is missing, damaged or a pickle.
     """
     folder = _folder_of(source)
+    _check_entries(folder)
     config = _read_json(_require_config(folder))
     _refuse_other_kinds(folder, config)
     n_tensors = sum(_count_tensors(path) for path in _weight_files(folder))
@@ -60,10 +64,14 @@ def find_checkpoint(source: str) -> Checkpoint:
 
 
 def _folder_of(source: str) -> Path:
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
+    try:
+        path = Path(source).expanduser()
+        if path.is_dir():
+            return path
+        is_else = path.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelUnreadable(f"{source!r} is no path to a folder.") from error
+    if is_else:
         raise ModelUnreadable(f"{path} is a file. Give the folder that holds the model.")
     if not _HUB_ID.fullmatch(source):
         raise ModelUnreadable(f"There is no folder {source!r}. Check the path to the model.")
@@ -103,18 +111,27 @@ def _require_config(folder: Path) -> Path:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return read_plain(path, _MAX_TEXT_BYTES)
+    except ValueError as error:
         raise ModelUnreadable(
-            f"{path} cannot be read as JSON ({error}). Copy the file again."
+            f"{path} cannot be read as a JSON object ({error}). Copy the file again."
         ) from error
-    if not isinstance(content, dict):
-        raise ModelUnreadable(f"{path} is not a JSON object. Copy the file again.")
-    return content
+
+
+def _check_entries(folder: Path) -> None:
+    """Refuse what has no end, and texts of any size: the library reads whatever is there."""
+    for path in (*folder.glob("*"), *folder.glob("additional_chat_templates/*")):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ModelUnreadable(
+                f"{path} is neither a file nor a folder, so the model is not opened. Remove it."
+            )
+        is_text = path.suffix in _TEXTS and path.is_file()
+        if is_text and path.stat().st_size > _MAX_TEXT_BYTES:
+            raise ModelUnreadable(f"{path} is far too large for such a file. Copy it again.")
 
 
 def _refuse_other_kinds(folder: Path, config: dict[str, Any]) -> None:
-    if "model_type" not in config:
+    if not isinstance(config.get("model_type"), str):
         raise ModelUnreadable(
             f"{folder / 'config.json'} names no model_type, so it does not describe a "
             "language model. Choose another folder."
@@ -145,9 +162,10 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _shards(index: Path) -> list[Path]:
     weight_map = _read_json(index).get("weight_map")
-    names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
-    if not names or not all(isinstance(n, str) and Path(n).name == n for n in names):
+    listed = list(weight_map.values()) if isinstance(weight_map, dict) else []
+    if not listed or not all(isinstance(n, str) and _SHARD.fullmatch(n) for n in listed):
         raise ModelUnreadable(f"{index} lists no weight files. Copy the file again.")
+    names = set(listed)
     missing = sorted(name for name in names if not (index.parent / name).is_file())
     if missing:
         raise ModelUnreadable(

@@ -50,12 +50,14 @@ def measure_lens_error(network: PreTrainedModel, anatomy: Anatomy, first_id: int
         lens = unembed(anatomy, taps[last][0])
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise ModelUnreadable(
-            f"The model ({anatomy.architecture}) cannot be run layer by layer here: {error}"
+            f"The model in {network.name_or_path} ({anatomy.architecture}) cannot be run layer "
+            f"by layer here ({error})."
         ) from error
     if not bool(torch.isfinite(logits).all()):
         raise ModelUnreadable(
-            f"The model's logits are not finite as {network.dtype}. Open it as float32; if "
-            "that does not help, the weights are damaged."
+            f"The logits of the model in {network.name_or_path} are not finite as "
+            f"{network.dtype}. Open it as float32; if that does not help, the weights are "
+            "damaged."
         )
     is_quantised = getattr(network, "is_quantized", False)
     tolerance = _QUANTISED_CACHE_TOLERANCE if is_quantised else _CACHE_TOLERANCE

@@ -100,7 +100,9 @@ def load_network(
             folder, local_files_only=True, trust_remote_code=False
         )
         _refuse_encoder(folder, config)
+        _refuse_kernels(folder, config)
         _keep_one_scale(config)
+        config.return_dict = True
         options = quantisation(precision, device)
         places = spread(config, device, dtype) if may_spread and not options else {}
         if places:
@@ -133,6 +135,17 @@ def _refuse_encoder(folder: Path, config: PreTrainedConfig) -> None:
         raise ModelUnreadable(
             f"The model in {folder} ({kind}) is {what}: it does not write text from left to "
             "right. Open a decoder-only model such as GPT-2, Llama, Qwen or Gemma."
+        )
+
+
+def _refuse_kernels(folder: Path, config: PreTrainedConfig) -> None:
+    """Refuse compiled code from the hub, which a configuration may name for attention."""
+    named = (config._attn_implementation, config._experts_implementation)
+    kernel = next((name for name in named if "/" in str(name)), None)
+    if kernel is not None:
+        raise ModelUnreadable(
+            f"{folder / 'config.json'} asks for {kernel!r}, which is a program from the hub and "
+            "not run here. Remove that line from the file."
         )
 
 
@@ -174,7 +187,7 @@ def _named(what: str) -> Iterator[None]:
     except _LIBRARY_ERRORS as error:
         if "alloc" in str(error) and "memory" in str(error):
             raise _too_large(what) from error
-        raise ModelUnreadable(f"{what}: {_first_words(error)}") from error
+        raise ModelUnreadable(f"{what} ({_first_words(error)}).") from error
 
 
 def _too_large(what: str) -> ModelUnreadable:
@@ -186,7 +199,8 @@ def _too_large(what: str) -> ModelUnreadable:
 
 def _first_words(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]}..."
+    text = text.rstrip(".")
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 @contextmanager

@@ -84,4 +84,4 @@ def eos_ids(network: PreTrainedModel, of_tokenizer: int | None) -> frozenset[int
     """Ids that end a text: the tokenizer's and those of the generation settings."""
     of_settings: Any = getattr(network.generation_config, "eos_token_id", None)
     several = of_settings if isinstance(of_settings, list | tuple) else [of_settings]
-    return frozenset(int(i) for i in (of_tokenizer, *several) if i is not None)
+    return frozenset(i for i in (of_tokenizer, *several) if isinstance(i, int))

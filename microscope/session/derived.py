@@ -72,6 +72,8 @@ def site_label(site: str) -> str:
     except ValueError:
         return site
     hook = place.hook.removeprefix("hook_")
+    if place.layer < 0:  # before all blocks
+        return hook
     return str(place.layer) if hook == "resid_post" else f"{place.layer} {hook}"
 
 

@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from microscope.core.errors import FileNotWritten
 from microscope.core.sites import resid_post
 from microscope.specimen.activations import collect_residuals
-from microscope.specimen.demos import PROMPTS, DemoSearch, KnownRuns, best_demos
+from microscope.specimen.demos import DemoSearch, KnownRuns
 from microscope.specimen.model import held_out_loss, new_model, token_rows, train_model
 from microscope.specimen.pages import measure_pages
 from microscope.specimen.saes import measure, save_sae, train_sae
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from microscope.specimen.recipe import Recipe
     from microscope.specimen.saes import Sae
     from microscope.specimen.text import Document
-    from microscope.storage.shelf import DemoRow
 
     OnProgress = Callable[[str, int, int], None]
 
@@ -173,15 +172,9 @@ class _Build:
         pages = measure_pages(model, tokenizer, saes, held_out)
         with FeaturePages(self._folder / "pages.sqlite", is_writable=True) as store:
             store.write(page for found in pages.values() for page in found)
-        recipe, step = self._recipe.demos, "Looking for demonstrations"
-        search = DemoSearch(model, tokenizer, KnownRuns(texts), recipe, self._recipe.seed)
-        tried = [(layer, prompt) for layer in recipe.layers for prompt in PROMPTS]
-        trials = []
-        for layer, prompt in self._reporter.counted(step, tried, len(tried)):
-            site = resid_post(layer)
-            trials += search.trials(prompt, layer, saes[site], pages[site])
-        rows: list[DemoRow] = best_demos(trials, recipe.n_wanted)
-        self._write_json("demos.json", rows)
+        search = DemoSearch(model, tokenizer, saes, KnownRuns(texts), self._recipe.demos)
+        on_step = self._steps("Looking for demonstrations")
+        self._write_json("demos.json", search.find(pages, self._recipe.seed, on_step))
 
     def _steps(self, text: str, part: int = 0, n_parts: int = 1) -> Callable[[int, int], None]:
         """Reports the steps of one of several equal parts of a step."""

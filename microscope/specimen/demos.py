@@ -11,12 +11,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from microscope.core.sites import Site, resid_post
 from microscope.specimen.steering import Hold, write
 from microscope.specimen.text.concepts import WORD, all_concepts, words_of
 from microscope.storage.shelf import DemoRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -28,6 +29,8 @@ _WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 PROMPTS = ("The Golden Gate Bridge is", "Dear Anna, today I", "One day Tom")
 LEAST_READABLE = 0.85
 """The share of the unclamped text's known runs that a steered text must keep."""
+FINALISTS = 4
+"""How many trials of a concept are measured a second time."""
 LEAST_RISE = 0.06
 """How much larger the concept's share of all words must become."""
 
@@ -94,6 +97,20 @@ def concept_share(text: str, concept: str) -> float:
     return sum(word in own for word in found) / max(1, len(found))
 
 
+@dataclass(frozen=True)
+class Try:
+    """Something to try: a feature for a concept, and a strength in units of its maximum."""
+
+    concept: str
+    page: FeaturePage
+    strength: float
+
+    @property
+    def value(self) -> float:
+        """The value to hold the feature at."""
+        return self.strength * self.page.max_activation
+
+
 class DemoSearch:
     """Tries features of SAEs on a model; what is known of the training text is counted once."""
 
@@ -101,61 +118,85 @@ class DemoSearch:
         self,
         model: LlamaForCausalLM,
         tokenizer: PreTrainedTokenizerFast,
+        saes: dict[str, Sae],
         known: KnownRuns,
         recipe: DemoRecipe,
-        seed: int,
     ) -> None:
-        self._model, self._tokenizer, self._known = model, tokenizer, known
-        self._recipe, self._seed = recipe, seed
+        self._model, self._tokenizer, self._saes = model, tokenizer, saes
+        self._known, self._recipe = known, recipe
 
-    def trials(
-        self, prompt: str, layer: int, sae: Sae, pages: Sequence[FeaturePage]
-    ) -> list[Trial]:
-        """Every candidate feature at every strength, on one prompt."""
-        tried = [
-            (concept, page, strength)
+    def find(
+        self,
+        pages: dict[str, list[FeaturePage]],
+        seed: int,
+        on_step: Callable[[int, int], None],
+    ) -> list[DemoRow]:
+        """The best demonstrations, at most one for each concept, best first.
+
+        Those that look good are measured a second time on other draws. Only these figures
+        count: the best of many measurements flatters itself.
+        """
+        places = [
+            (resid_post(layer), prompt) for layer in self._recipe.layers for prompt in PROMPTS
+        ]
+        first: list[Trial] = []
+        for number, (site, prompt) in enumerate(places):
+            first += self._trials(prompt, site, self._tries(pages[site]), seed)
+            on_step(number + 1, len(places) + 1)
+        second: list[Trial] = []
+        kept = finalists(first)
+        for site, prompt in places:
+            tries = [
+                Try(trial.concept, trial.page, trial.strength)
+                for trial in kept
+                if (trial.page.feature.sae, trial.prompt) == (site, prompt)
+            ]
+            second += self._trials(prompt, site, tries, seed + 1) if tries else []
+        on_step(1, 1)
+        return best_demos(second, self._recipe.n_wanted)
+
+    def _tries(self, pages: Sequence[FeaturePage]) -> list[Try]:
+        return [
+            Try(concept, page, strength)
             for concept, page in candidates(pages)
             for strength in self._recipe.strengths
         ]
-        holds = [
-            Hold(page.feature.index, strength * page.max_activation)
-            for _, page, strength in tried
-        ]
-        before, *after = self._texts(prompt, layer, sae, [None, *holds])
+
+    def _trials(self, prompt: str, site: str, tries: Sequence[Try], seed: int) -> list[Trial]:
+        """What each of some tries does to the text after one prompt."""
+        holds = [Hold(each.page.feature.index, each.value) for each in tries]
+        before, *after = self._texts(prompt, site, [None, *holds], seed)
         readable = self._known.share(before) or 1.0
         return [
             Trial(
                 prompt,
-                page,
-                concept,
-                strength,
-                max(concept_share(text, concept) for text in before),
-                min(concept_share(text, concept) for text in texts),
+                each.page,
+                each.concept,
+                each.strength,
+                max(concept_share(text, each.concept) for text in before),
+                min(concept_share(text, each.concept) for text in texts),
                 self._known.share(texts) / readable,
             )
-            for (concept, page, strength), texts in zip(tried, after, strict=True)
+            for each, texts in zip(tries, after, strict=True)
         ]
 
     def _texts(
-        self, prompt: str, layer: int, sae: Sae, holds: Sequence[Hold | None]
+        self, prompt: str, site: str, holds: Sequence[Hold | None], seed: int
     ) -> list[list[str]]:
         """Several texts for each hold."""
-        recipe = self._recipe
+        n_texts = self._recipe.n_texts
         written = write(
             self._model,
             self._tokenizer,
             prompt,
-            sae,
-            layer,
+            self._saes[site],
+            Site.parse(site).layer,
             holds,
-            n_texts=recipe.n_texts,
-            n_new_tokens=recipe.n_new_tokens,
-            seed=self._seed,
+            n_texts=n_texts,
+            n_new_tokens=self._recipe.n_new_tokens,
+            seed=seed,
         )
-        return [
-            written[start : start + recipe.n_texts]
-            for start in range(0, len(written), recipe.n_texts)
-        ]
+        return [written[start : start + n_texts] for start in range(0, len(written), n_texts)]
 
 
 def candidates(pages: Sequence[FeaturePage]) -> list[tuple[str, FeaturePage]]:
@@ -166,6 +207,15 @@ def candidates(pages: Sequence[FeaturePage]) -> list[tuple[str, FeaturePage]]:
         if page.label.removeprefix("about ") in concepts and page.max_activation > 0:
             best[page.label] = page
     return [(label.removeprefix("about "), page) for label, page in best.items()]
+
+
+def finalists(trials: Iterable[Trial]) -> list[Trial]:
+    """The few best good trials of each concept."""
+    found: dict[str, list[Trial]] = {}
+    for trial in sorted(trials, key=lambda trial: -trial.score):
+        if trial.is_good:
+            found.setdefault(trial.concept, []).append(trial)
+    return [trial for good in found.values() for trial in good[:FINALISTS]]
 
 
 def best_demos(trials: Iterable[Trial], n_wanted: int) -> list[DemoRow]:

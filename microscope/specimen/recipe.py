@@ -32,11 +32,11 @@ class ModelRecipe:
     context_length: int = 256
     n_vocabulary: int = 2000
     rows_per_batch: int = 8
-    n_steps: int = 620
+    n_steps: int = 600
     learning_rate: float = 4e-3
     initial_std: float = 0.04
-    placed_share: float = 0.375
-    placed_std: float = 0.08
+    placed_share: float = 0.5
+    placed_std: float = 0.16
     outlook_layer: int = 1
     outlook_weight: float = 0.5
     amplified_layers: tuple[int, ...] = (1, 2)

@@ -1,6 +1,7 @@
 """What a refusal has to be: one short sentence, in bounded memory, and nothing run."""
 
 import os
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,12 +15,16 @@ LONGEST_SENTENCE = 400
 
 @contextmanager
 def memory_bounded(room_bytes=ROOM_BYTES):
-    """Let the process's address space grow by no more than this; where the system can."""
-    if not Path("/proc/self/statm").exists():
+    """Let the process's address space grow by no more than this; where the system can.
+
+    Whatever is mapped, memory itself must not be filled beyond the usual room.
+    """
+    if sys.platform != "linux":
         yield
         return
     import resource
 
+    peak_kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     n_pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     limit = n_pages * os.sysconf("SC_PAGE_SIZE") + room_bytes
@@ -28,6 +33,8 @@ def memory_bounded(room_bytes=ROOM_BYTES):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_kilobytes
+    assert grown << 10 <= ROOM_BYTES
 
 
 def refusal(root, use, room_bytes=ROOM_BYTES):

@@ -15,6 +15,7 @@ from microscope.engine.clamping import ClampSet, clamped, editable_positions
 from microscope.engine.generation import write
 from microscope.engine.language_model import LanguageModel
 from microscope.engine.lenses import Lens
+from microscope.engine.live import Kl, LiveText
 from microscope.engine.reading import read
 from microscope.engine.recurrence import RecurrentState, is_recurrent
 from microscope.engine.sampling import choose
@@ -135,6 +136,21 @@ def test_text_with_a_state_equals_text_without_one(model):
                 logits = model.step(rows)[0, 0]
             sequence.append(choose(logits, sequence, GREEDY, 0, position=len(sequence)))
         assert sequence[len(prompt) :] == written
+
+
+def test_a_moving_slider_gives_the_text_of_a_fresh_run(model):
+    prompt, live = ids_for(model)[0].tolist(), LiveText(model)
+    for value in (6.0, 40.0, 40.0, 7.0):
+        clamp_set = clamps_on(model, value=value)
+        written, n_measured = [], 0
+        for step in live.write(prompt, clamp_set, GREEDY, 0, 8):
+            if isinstance(step, Kl):
+                assert (step.values >= 0).all()
+                n_measured += len(step.values)
+            else:
+                written = [*written[: step.position], *(w.id for w in step.written)]
+        assert written == [w.id for w in write(model, prompt, clamp_set, GREEDY, 0, 8)]
+        assert n_measured == len(written)
 
 
 def test_clamps_change_the_text(model):

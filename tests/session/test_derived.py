@@ -85,6 +85,7 @@ def test_counts_are_compact(count, text):
         ("blocks.3.hook_resid_post", "3", "after layer 3"),
         ("blocks.3.hook_mlp_out", "3 mlp_out", "after layer 3 mlp_out"),
         ("odd", "odd", "after layer odd"),
+        ("hook_embed", "embed", "before the first layer"),
     ],
 )
 def test_sites_are_named_in_words(site, label, sentence):

@@ -22,6 +22,7 @@ _TRAINING_FILES = ("wandb-config.yaml", "wanb-config.yaml")
 """A training run's own settings, beside which the hooks are always the same pair."""
 
 _MAX_BYTES = 1 << 18
+_MAX_BRACKETS = 1000
 _USUAL_PAIR = {"feature_input_hook": "mlp.hook_in", "feature_output_hook": "mlp.hook_out"}
 
 
@@ -77,6 +78,8 @@ def _parsed(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _MAX_BYTES:
             raise SaeUnreadable(f"{path} is far too large for a settings file.")
         text = path.read_text(encoding="utf-8")
+        if text.count("[") + text.count("{") > _MAX_BRACKETS:  # parsing takes their square
+            raise SaeUnreadable(f"{path} has far too many brackets for a settings file.")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise SaeUnreadable(f"{path} repeats parts of itself, which may have no end.")
         plain = yaml.safe_load(text)

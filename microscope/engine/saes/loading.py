@@ -135,8 +135,8 @@ def why_nothing(source: str) -> str:
     if path.is_file() and path.suffix in archive.SUFFIXES:
         archive.members(path)  # a damaged archive has its own sentence
     return (
-        f"{source} holds no SAE in any of the {len(FORMATS)} formats that can be opened. One in "
-        "SAELens format, for example, is a folder with cfg.json and sae_weights.safetensors."
+        f"{source} holds no SAE in any of the {len(FORMATS)} formats that can be opened. One "
+        "of SAELens, for example, is a folder with cfg.json and sae_weights.safetensors."
     )
 
 
