@@ -114,7 +114,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return read_plain(path, _MAX_TEXT_BYTES)
     except ValueError as error:
         raise ModelUnreadable(
-            f"{path} cannot be read as a JSON object ({error}). Copy the file again."
+            f"{path} cannot be read as JSON ({error}). Copy the file again."
         ) from error
 
 
@@ -187,8 +187,8 @@ def _count_tensors(path: Path) -> int:
 
 def _check_depth(folder: Path, config: dict[str, Any], n_tensors: int) -> None:
     """Refuse a depth that the weights cannot fill, before that many layers are built."""
-    n_layers = config.get("num_hidden_layers", config.get("n_layer", 0))
-    if isinstance(n_layers, int) and n_layers > n_tensors:
+    n_layers = config.get("num_hidden_layers", config.get("n_layer", 1))
+    if isinstance(n_layers, int) and not 0 < n_layers <= n_tensors:
         raise ModelUnreadable(
             f"{folder / 'config.json'} speaks of {n_layers} layers, and the weights hold only "
             f"{n_tensors} tensors. The two files do not belong together."

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+_VERY_LONG = 1 << 40  # what a model can read is checked elsewhere
 # What transformers raises for a file that it does not like; it has no error class of its own.
 _LIBRARY_ERRORS = (
     OSError,
@@ -73,6 +74,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
+    if not isinstance(tokenizer.model_max_length, int | float):
+        tokenizer.model_max_length = _VERY_LONG
     if len(tokenizer) == 0:
         raise ModelUnreadable(f"The tokenizer in {folder} is empty. Copy its files again.")
     return tokenizer
@@ -144,8 +147,8 @@ def _refuse_kernels(folder: Path, config: PreTrainedConfig) -> None:
     kernel = next((name for name in named if "/" in str(name)), None)
     if kernel is not None:
         raise ModelUnreadable(
-            f"{folder / 'config.json'} asks for {kernel!r}, which is a program from the hub and "
-            "not run here. Remove that line from the file."
+            f"{folder / 'config.json'} asks for {kernel!r}, which is a program from the hub "
+            "and not run here. Remove that line from the file."
         )
 
 

@@ -25,7 +25,7 @@ def read_plain(path: Path, max_bytes: int) -> dict[str, Any]:
     except (OSError, RecursionError) as error:
         raise ValueError(str(error)) from error
     if not isinstance(plain, dict):
-        raise ValueError("it is not an object")
+        raise ValueError("it holds no JSON object")
     return plain
 
 

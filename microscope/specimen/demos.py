@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from microscope.core.sites import Site, resid_post
@@ -27,21 +28,16 @@ if TYPE_CHECKING:
 
 _WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 PROMPTS = ("The Golden Gate Bridge is", "Dear Anna, today I", "One day Tom")
-LEAST_READABLE = 0.85
-"""The share of the unclamped text's known runs that a steered text must keep."""
-FINALISTS = 4
+FINALISTS = 6
 """How many trials of a concept are measured a second time."""
-LEAST_RISE = 0.06
-"""How much larger the concept's share of all words must become."""
 
 
 @dataclass(frozen=True)
 class Trial:
     """A held feature and what it did: the concept's share of words, and how readable it is.
 
-    The share before is the largest of several texts, the share after is the smallest, so that
-    what is shown does not hang on a lucky draw. `readable` is the share of known runs, as a
-    share of that without the clamp.
+    Shares are means over several texts. `readable` is the share of known runs, as a share of
+    that without the clamp.
     """
 
     prompt: str
@@ -57,11 +53,10 @@ class Trial:
         """What counts: words of the concept, as far as the text stays text."""
         return (self.share - self.share_before) * min(1.0, self.readable)
 
-    @property
-    def is_good(self) -> bool:
+    def is_good(self, recipe: DemoRecipe) -> bool:
         """Whether it is worth showing."""
-        has_risen = self.share - self.share_before >= LEAST_RISE
-        return has_risen and self.readable >= LEAST_READABLE
+        has_risen = self.share - self.share_before >= recipe.least_rise
+        return has_risen and self.readable >= recipe.least_readable
 
     def row(self) -> DemoRow:
         """The demonstration as it is written to a file."""
@@ -73,8 +68,8 @@ class Trial:
             value=round(self.strength * maximum, 3),
             label=self.page.label,
             max=round(maximum, 3),
-            note=f"Words of “{self.concept}” rise from at most {self.share_before:.0%} of the "
-            f"text to at least {self.share:.0%}.",
+            note=f"Words of “{self.concept}” rise from {self.share_before:.0%} to "
+            f"{self.share:.0%} of the text.",
         )
 
 
@@ -144,7 +139,7 @@ class DemoSearch:
             first += self._trials(prompt, site, self._tries(pages[site]), seed)
             on_step(number + 1, len(places) + 1)
         second: list[Trial] = []
-        kept = finalists(first)
+        kept = finalists(first, self._recipe)
         for site, prompt in places:
             tries = [
                 Try(trial.concept, trial.page, trial.strength)
@@ -153,7 +148,7 @@ class DemoSearch:
             ]
             second += self._trials(prompt, site, tries, seed + 1) if tries else []
         on_step(1, 1)
-        return best_demos(second, self._recipe.n_wanted)
+        return best_demos(second, self._recipe)
 
     def _tries(self, pages: Sequence[FeaturePage]) -> list[Try]:
         return [
@@ -173,8 +168,8 @@ class DemoSearch:
                 each.page,
                 each.concept,
                 each.strength,
-                max(concept_share(text, each.concept) for text in before),
-                min(concept_share(text, each.concept) for text in texts),
+                fmean(concept_share(text, each.concept) for text in before),
+                fmean(concept_share(text, each.concept) for text in texts),
                 self._known.share(texts) / readable,
             )
             for each, texts in zip(tries, after, strict=True)
@@ -209,23 +204,23 @@ def candidates(pages: Sequence[FeaturePage]) -> list[tuple[str, FeaturePage]]:
     return [(label.removeprefix("about "), page) for label, page in best.items()]
 
 
-def finalists(trials: Iterable[Trial]) -> list[Trial]:
+def finalists(trials: Iterable[Trial], recipe: DemoRecipe) -> list[Trial]:
     """The few best good trials of each concept."""
     found: dict[str, list[Trial]] = {}
     for trial in sorted(trials, key=lambda trial: -trial.score):
-        if trial.is_good:
+        if trial.is_good(recipe):
             found.setdefault(trial.concept, []).append(trial)
     return [trial for good in found.values() for trial in good[:FINALISTS]]
 
 
-def best_demos(trials: Iterable[Trial], n_wanted: int) -> list[DemoRow]:
+def best_demos(trials: Iterable[Trial], recipe: DemoRecipe) -> list[DemoRow]:
     """The best good trial of each concept, best first."""
     best: dict[str, Trial] = {}
     for trial in sorted(trials, key=lambda trial: trial.score):
-        if trial.is_good:
+        if trial.is_good(recipe):
             best[trial.concept] = trial
     chosen = sorted(best.values(), key=lambda trial: -trial.score)
-    return [trial.row() for trial in chosen[:n_wanted]]
+    return [trial.row() for trial in chosen[: recipe.n_wanted]]
 
 
 def _runs(text: str) -> list[tuple[str, str, str]]:

@@ -59,13 +59,25 @@ class SaeRecipe:
 
 @dataclass(frozen=True)
 class DemoRecipe:
-    """The search for demonstrations. Strengths are in units of a feature's maximum."""
+    """The search for demonstrations.
+
+    Attributes:
+        n_wanted: how many at most.
+        n_texts: how many texts are written for each thing that is tried.
+        n_new_tokens: of each text.
+        layers: the sites whose features are tried.
+        strengths: in units of a feature's maximum.
+        least_rise: by how much the concept's share of all words must rise.
+        least_readable: the share of its known runs of words that the text must keep.
+    """
 
     n_wanted: int = 12
     n_texts: int = 3
     n_new_tokens: int = 24
     layers: tuple[int, ...] = (1, 2)
     strengths: tuple[float, ...] = (1.0, 2.0, 3.0)
+    least_rise: float = 0.12
+    least_readable: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,13 @@ TINY = Recipe(
         amplified_layers=(0,),
     ),
     saes=SaeRecipe(n_features=128, k=8, n_tokens=6000, n_steps=100),
-    demos=DemoRecipe(n_texts=1, n_new_tokens=16, layers=(1,), strengths=(2.0,)),
+    demos=DemoRecipe(
+        n_texts=1,
+        n_new_tokens=16,
+        layers=(1,),
+        strengths=(2.0,),
+        least_rise=0.02,
+        least_readable=0.0,
+    ),
 )
 """For tests: every step of the pipeline in a few seconds; the text is poor."""

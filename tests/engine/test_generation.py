@@ -19,7 +19,7 @@ from microscope.engine.sampling import choose
 PROMPT = (9, 40, 77, 12, 5, 60)
 GREEDY = Sampler(temperature=0)
 WARM = Sampler(temperature=1.3, top_k=40, top_p=0.95, min_p=0.001, repetition_penalty=1.2)
-VARIED = ("gpt2", "gpt_neox", "llama", "gemma2", "gemma3", "mistral")
+VARIED = ("gpt2", "gpt_neox", "llama", "qwen3", "gemma2", "gemma3", "mistral", "phi")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from microscope.core.features import FeatureId
@@ -15,7 +17,9 @@ from microscope.specimen.demos import (
     concept_share,
     finalists,
 )
+from microscope.specimen.recipe import DemoRecipe
 
+RECIPE = DemoRecipe()
 SITE = "blocks.1.hook_resid_post"
 
 
@@ -49,25 +53,27 @@ def test_known_runs_tell_text_from_word_salad():
     ],
 )
 def test_a_trial_is_good_if_the_concept_rises_and_the_text_stays_text(trial, is_good):
-    assert trial.is_good is is_good
+    assert trial.is_good(RECIPE) is is_good
 
 
 def test_a_row_says_what_was_measured():
     row = _trial(0.3, strength=1.5, before=0.02).row()
     assert (row.value, row.max, row.index, row.sae) == (6.0, 4.0, 0, SITE)
-    assert "from at most 2% of the text to at least 30%" in row.note
+    assert "from 2% to 30% of the text" in row.note
 
 
 def test_each_concept_is_shown_once_and_the_best_first():
     trials = [_trial(0.2), _trial(0.4, strength=3.0), _trial(0.5, concept="rain")]
-    rows = best_demos([*trials, _trial(0.9, readable=0.1, concept="snow")], n_wanted=5)
+    rows = best_demos([*trials, _trial(0.9, readable=0.1, concept="snow")], RECIPE)
     assert [row.value for row in rows] == [8.0, 12.0]
-    assert len(best_demos(trials, n_wanted=1)) == 1
+    assert len(best_demos(trials, replace(RECIPE, n_wanted=1))) == 1
 
 
 def test_a_few_trials_of_each_concept_are_measured_again():
-    trials = [_trial(0.1 + number / 100) for number in range(FINALISTS + 3)]
-    kept = finalists([*trials, _trial(0.3, concept="rain"), _trial(0.01, concept="snow")])
+    trials = [_trial(0.2 + number / 100) for number in range(FINALISTS + 3)]
+    kept = finalists(
+        [*trials, _trial(0.3, concept="rain"), _trial(0.01, concept="snow")], RECIPE
+    )
     assert [trial.concept for trial in kept].count("cats") == FINALISTS
     assert {trial.concept for trial in kept} == {"cats", "rain"}
     assert trials[0] not in kept

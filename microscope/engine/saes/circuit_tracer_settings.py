@@ -79,7 +79,7 @@ def _parsed(path: Path) -> dict[str, Any]:
             raise SaeUnreadable(f"{path} is far too large for a settings file.")
         text = path.read_text(encoding="utf-8")
         if text.count("[") + text.count("{") > _MAX_BRACKETS:  # parsing takes their square
-            raise SaeUnreadable(f"{path} has far too many brackets for a settings file.")
+            raise SaeUnreadable(f"{path} cannot be read as YAML: it has far too many brackets.")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise SaeUnreadable(f"{path} repeats parts of itself, which may have no end.")
         plain = yaml.safe_load(text)

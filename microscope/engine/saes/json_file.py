@@ -23,4 +23,4 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         return read_plain(path, _MAX_BYTES)
     except ValueError as error:
-        raise SaeUnreadable(f"{path} cannot be read as a JSON object: {error}.") from error
+        raise SaeUnreadable(f"{path} cannot be read as JSON: {error}.") from error

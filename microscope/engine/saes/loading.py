@@ -135,7 +135,7 @@ def why_nothing(source: str) -> str:
     if path.is_file() and path.suffix in archive.SUFFIXES:
         archive.members(path)  # a damaged archive has its own sentence
     return (
-        f"{source} holds no SAE in any of the {len(FORMATS)} formats that can be opened. One "
+        f"{source} holds no SAE that can be opened: none of {len(FORMATS)} formats fits. One "
         "of SAELens, for example, is a folder with cfg.json and sae_weights.safetensors."
     )
 
