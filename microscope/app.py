@@ -11,8 +11,11 @@ from PySide6.QtCore import (
     QCoreApplication,
     QEventLoop,
     QMessageLogContext,
+    QObject,
+    Qt,
     QTimer,
     QtMsgType,
+    Signal,
     qInstallMessageHandler,
 )
 from PySide6.QtWidgets import QApplication
@@ -35,7 +38,7 @@ from microscope.workers.library_worker import LibraryWorker
 from microscope.workers.specimen_builder import SpecimenBuilder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from microscope.core.cards import ModelCard
     from microscope.session.setup import Setup
@@ -63,20 +66,43 @@ def application(theme: ThemeName = "dark", text_scale: float = 1.0) -> QApplicat
     return app
 
 
+class Announcer(QObject):
+    """Says on the GUI thread what was said on any other."""
+
+    heard = Signal()
+    _said = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said.connect(self.heard, Qt.ConnectionType.QueuedConnection)
+
+    def say(self) -> None:
+        """Safe to call from any thread."""
+        self._said.emit()
+
+
 class Microscope:
-    """Session, controller, engine and window, joined. Needs a `QApplication`."""
+    """Session, controller, engine and window, joined. Needs a `QApplication`.
+
+    `make_setup` says what to start with; it is asked again when there was no specimen yet and
+    one has been made, since demonstrations and SAEs come with it.
+    """
 
     def __init__(
         self,
-        setup: Setup,
+        make_setup: Callable[[], Setup],
         shelf: Shelf,
         *,
         engine_command: Sequence[str] | None = None,
         layout: bytes | None = None,
         preferences: Preferences | None = None,
     ) -> None:
-        self.session = Session(setup=setup)
+        self._make_setup = make_setup
+        self._first_setup = make_setup()
+        self.session = Session(setup=self._first_setup)
         self._builder: SpecimenBuilder | None = None
+        self._built = Announcer()
+        self._built.heard.connect(self._start_afresh)
         self.bridge = GuiThreadBridge()
         self.worker = EngineWorker(self.bridge.post, engine_command)
         self.importer = LabelImporter(self.bridge.post)
@@ -89,11 +115,17 @@ class Microscope:
         """Start the engine; the window is usable before it is ready."""
         if self.session.setup.model == SPECIMEN and not has_specimen():
             self._builder = SpecimenBuilder(
-                specimen_folder(), self.bridge.post, self.worker.start
+                specimen_folder(), self.bridge.post, self._built.say
             )
             self._builder.start()
         else:
             self.worker.start()
+
+    def _start_afresh(self) -> None:
+        """The specimen has been made: start with what comes with it."""
+        if self.session.setup == self._first_setup:  # else the user has begun already
+            self.session.setup = self._make_setup()
+        self.worker.start()
 
     @property
     def is_idle(self) -> bool:
@@ -119,6 +151,7 @@ class Microscope:
         """End the engine and the window, in that order."""
         # What the engine still says on its way out must not reach widgets that are gone.
         self.bridge.arrived.disconnect(self.controller.apply_all)
+        self._built.heard.disconnect(self._start_afresh)
         if self._builder:
             self._builder.close()
         self.importer.close()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from PySide6.QtCore import QPoint, Qt
@@ -15,7 +16,9 @@ from microscope.core.pages import FeaturePage
 from microscope.core.prompts import Prompt, Sampler
 from microscope.core.sites import resid_post
 from microscope.session.setup import Setup
+from microscope.storage.shelf import specimen_folder
 from microscope.views.clamp_slider import ClampSlider
+from microscope.workers.specimen_builder import SpecimenBuilder
 
 FAKE = [sys.executable, "-m", "microscope.engine", "--fake"]
 FEATURE = FeatureId(resid_post(1), 7)
@@ -47,7 +50,7 @@ def scope(qtbot, qapp):
         sampler=Sampler(),
         max_new_tokens=24,
     )
-    scope = Microscope(setup, FakeShelf(), engine_command=FAKE)
+    scope = Microscope(lambda: setup, FakeShelf(), engine_command=FAKE)
     scope.window.resize(1600, 1000)
     yield scope
     scope.close()
@@ -163,10 +166,35 @@ def test_the_window_s_process_does_not_import_torch():
         "from microscope.session.setup import Setup\n"
         "from microscope.storage.shelf import LocalShelf\n"
         "app = application()\n"
-        f"scope = Microscope(Setup(model='m'), LocalShelf(), engine_command={FAKE!r})\n"
+        f"scope = Microscope(lambda: Setup(model='m'), LocalShelf(), engine_command={FAKE!r})\n"
         "scope.window.show(); scope.start(); scope.wait_until_idle(30); scope.close()\n"
         "assert scope.session.model is not None\n"
         "loaded = {'torch', 'transformers', 'tokenizers'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_first_start_makes_the_specimen_and_begins_with_what_comes_with_it(
+    qtbot, qapp, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MICROSCOPE_HOME", str(tmp_path))
+    monkeypatch.setattr("microscope.storage.shelf.resources", lambda: tmp_path / "nothing")
+    folder = specimen_folder()
+    code = (
+        "import sys, pathlib; folder = pathlib.Path(sys.argv[sys.argv.index('--folder') + 1]);"
+        "sys.stderr.write('\\rTraining 50 %'); folder.mkdir(parents=True);"
+        "(folder / 'config.json').write_text('{}')"
+    )
+    builder = partial(
+        SpecimenBuilder, command=[sys.executable, "-c", code, "--folder", str(folder)]
+    )
+    monkeypatch.setattr("microscope.app.SpecimenBuilder", builder)
+    setups = iter([Setup(prompt=Prompt("before")), Setup(prompt=Prompt("after the build"))])
+    scope = Microscope(lambda: next(setups), FakeShelf(), engine_command=FAKE)
+    try:
+        start(qtbot, scope)
+        assert scope.session.setup.prompt == Prompt("after the build")
+        assert scope.session.lens.n_tokens == 4
+    finally:
+        scope.close()

@@ -30,7 +30,7 @@ def test_a_model_is_found_opened_from_the_library_and_remembered(qtbot, qapp, mo
     preferences = UnsavedPreferences()
     preferences.keep(library_folders=(str(model_folder.parent),))
     setup = Setup(model="fake-model", prompt=Prompt("one two"), max_new_tokens=4)
-    scope = Microscope(setup, FakeShelf(), engine_command=FAKE, preferences=preferences)
+    scope = Microscope(lambda: setup, FakeShelf(), engine_command=FAKE, preferences=preferences)
     try:
         scope.window.show()
         scope.start()

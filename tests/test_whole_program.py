@@ -31,7 +31,7 @@ def specimen(tmp_path_factory):
 def scope(qtbot, qapp, specimen):
     shelf = LocalShelf()
     setup = first_setup(shelf, str(specimen))
-    scope = Microscope(setup, shelf, engine_command=ENGINE)
+    scope = Microscope(lambda: setup, shelf, engine_command=ENGINE)
     scope.window.resize(1280, 800)
     scope.window.show()
     scope.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from microscope.cli.doctor_command import has_display
@@ -43,9 +44,9 @@ def run(options: argparse.Namespace) -> int:
     preferences = WindowPreferences()
     settings = preferences.settings
     shelf = LocalShelf()
-    setup = first_setup(shelf, options.model, options.saes, options.prompt)
+    make_setup = partial(first_setup, shelf, options.model, options.saes, options.prompt)
     app = application(options.theme or settings.theme, settings.text_scale)
-    scope = Microscope(setup, shelf, layout=settings.layout, preferences=preferences)
+    scope = Microscope(make_setup, shelf, layout=settings.layout, preferences=preferences)
     scope.window.theme_changed.connect(preferences.keep_look)
     scope.window.layout_changed.connect(preferences.keep_layout)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from microscope.app import Microscope
     from microscope.session.session import Session
+    from microscope.session.setup import Setup
 
 PATIENCE_S = 600.0
 
@@ -27,15 +29,8 @@ def run(options: argparse.Namespace) -> int:
     from microscope.app import Microscope, application
 
     shelf = LocalShelf()
-    setup = first_setup(shelf, options.model, options.saes, options.prompt, options.clamps)
-    setup = msgspec.structs.replace(
-        setup,
-        prompt=msgspec.structs.replace(setup.prompt, is_chat=options.chat),
-        seed=options.seed,
-        max_new_tokens=options.max_new_tokens,
-    )
     app = application(options.theme)
-    scope = Microscope(setup, shelf)
+    scope = Microscope(partial(_setup, shelf, options), shelf)
     try:
         scope.window.resize(*options.size)
         scope.window.show()
@@ -49,6 +44,16 @@ def run(options: argparse.Namespace) -> int:
         scope.close()
         app.processEvents()
     return 0
+
+
+def _setup(shelf: LocalShelf, options: argparse.Namespace) -> Setup:
+    setup = first_setup(shelf, options.model, options.saes, options.prompt, options.clamps)
+    return msgspec.structs.replace(
+        setup,
+        prompt=msgspec.structs.replace(setup.prompt, is_chat=options.chat),
+        seed=options.seed,
+        max_new_tokens=options.max_new_tokens,
+    )
 
 
 def _complain(session: Session) -> None:

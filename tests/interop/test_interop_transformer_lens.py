@@ -91,7 +91,7 @@ def settings_of(family, folder, config):
         content["n_ctx"] = content["n_positions"]
     with tempfile.TemporaryDirectory(prefix="model") as copy:
         (Path(copy) / "config.json").write_text(json.dumps(content))
-        return loading.convert_hf_model_config(copy)
+        return loading.convert_hf_model_config(copy) | {"tokenizer_name": None}
 
 
 def gemma2_settings(config):
@@ -147,7 +147,7 @@ def hooks_of(family):
 def test_what_stands_at_a_hook_stands_at_our_site_of_that_name(family, hook, taps, cache):
     if hook == "hook_resid_mid" and family in PARALLEL:
         assert f"blocks.0.{hook}" not in cache
-        pytest.skip("attention and MLP are parallel, so there is nothing between them")
+        return  # attention and MLP read the same, so there is nothing between them
     for layer in LAYERS:
         name = f"blocks.{layer}.{hook}"
         expected = cache[name].flatten(2)  # heads side by side
