@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from microscope.cli.local_engine import LocalEngine
@@ -81,7 +82,8 @@ def report(
             for sae, found in reading.features.items()
         },
         "error_share": {
-            sae: found.error_share.tolist() for sae, found in reading.features.items()
+            sae: list(map(_finite, found.error_share.tolist()))
+            for sae, found in reading.features.items()
         },
     }
 
@@ -116,6 +118,11 @@ def _features_of(
         for index, activation in rows
         if index >= 0
     ]
+
+
+def _finite(share: float) -> float | None:
+    """JSON has no NaN, which is the share where there is nothing to explain."""
+    return share if math.isfinite(share) else None
 
 
 def _label(sae: str, index: int, pages: Mapping[FeatureId, FeaturePage]) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 SPECIMEN = "specimen"
 """What the bundled model is called wherever a model is named."""
@@ -44,3 +49,20 @@ class SaeCard(msgspec.Struct, frozen=True):
     """Where a transcoder's features write; empty where that is `site`, as in every SAE."""
     d_out: int = 0
     """The width of what is written there; 0 where it is `d_in`."""
+
+
+_NUMBER_MARK = "#"
+
+
+def unique_name(name: str, taken: Collection[str]) -> str:
+    """`name` of an SAE, or `name#2`, `name#3`, ... when it is taken."""
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}{_NUMBER_MARK}{number}"
+    return candidate
+
+
+def own_name(name: str) -> str:
+    """What an SAE is called when no other has its name."""
+    return name.partition(_NUMBER_MARK)[0]

@@ -29,6 +29,11 @@ class Prompt(msgspec.Struct, frozen=True):
     ids: tuple[int, ...] | None = None
 
 
+def is_empty(prompt: Prompt) -> bool:
+    """Whether there is nothing to give to the model."""
+    return not prompt.text and not prompt.ids
+
+
 class Sampler(msgspec.Struct, frozen=True):
     """How the next token is drawn. Applied in this order; each default changes nothing.
 

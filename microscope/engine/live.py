@@ -19,7 +19,7 @@ from torch import Tensor
 from microscope.engine.caches import can_crop, crop
 from microscope.engine.clamping import clamped, editable_positions
 from microscope.engine.generation import Written, probability_of
-from microscope.engine.interrupting import interruptible, never
+from microscope.engine.interrupting import Interrupted, interruptible, never
 from microscope.engine.sampling import choose
 from microscope.engine.skipping import KeptOutput, blocks_skipped, output_kept
 from microscope.engine.unclamped import UnclampedText, kl
@@ -127,6 +127,9 @@ class LiveWriter:
         self._model = model
         self._should_stop = should_stop
         self._trail: Trail | None = None
+        self._is_owed = False
+        """Whether the last text was left before any of it was there. The next one's first pass
+        is then run to its end, else a drag that is quicker than a pass would show nothing."""
         self._can_skip: bool | None = None if can_crop(model.new_cache()) else False
 
     def write(
@@ -145,7 +148,12 @@ class LiveWriter:
         """
         sampler.check()
         n_most = min(len(ids) + max_new_tokens, self._model.card.context_length)
-        trail, logits = self._prepared(list(ids), clamp_set, n_most)
+        try:
+            trail, logits = self._prepared(list(ids), clamp_set, n_most)
+        except Interrupted:
+            self._is_owed = True
+            raise
+        self._is_owed = False
         stretch = self._compared(trail, logits, sampler, seed, n_most)
         while stretch.written:
             self._trail = trail
@@ -232,7 +240,7 @@ class LiveWriter:
         kept = trail.kept if is_kept else KeptOutput(0)
         try:
             with (
-                interruptible(model.anatomy, self._should_stop),
+                interruptible(model.anatomy, never if self._is_owed else self._should_stop),
                 output_kept(model.anatomy, kept),
                 clamped(model.anatomy, clamp_set, editable),
             ):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+import msgspec
 import torch
 
+from microscope.core.cards import own_name, unique_name
 from microscope.core.errors import NotReady, UserError
 from microscope.core.messages import (
     PROTOCOL_VERSION,
@@ -26,7 +29,7 @@ from microscope.engine.checkup import check_up
 from microscope.engine.interrupting import never
 from microscope.engine.language_model import LanguageModel
 from microscope.engine.reading import read
-from microscope.engine.saes.loading import find_saes, open_sae, unique_name
+from microscope.engine.saes.loading import find_saes, open_sae
 from microscope.engine.writing import Writer
 
 if TYPE_CHECKING:
@@ -107,17 +110,21 @@ class ModelEngine:
                 run_id=request.run_id, text="Loading the SAEs", done=done, total=len(sources)
             )
             try:
-                sae = known.get(source) or self._load(source, model)
+                sae = known.get(source) or open_sae(source, model)
             except UserError as error:
                 yield SaeRefused(run_id=request.run_id, source=source, summary=str(error))
                 continue
+            # By the order of the sources alone: after a restart clamps mean the same SAEs.
+            sae = called(sae, unique_name(own_name(sae.card.name), self._saes))
             self._saes[sae.card.name] = sae
             yield SaeOpened(run_id=request.run_id, sae=sae.card)
 
-    def _load(self, source: str, model: LanguageModel) -> Sae:
-        sae = open_sae(source, model)
-        name = unique_name(sae.card.name, self._saes)
-        return sae if name == sae.card.name else open_sae(source, model, name=name)
+
+def called(sae: Sae, name: str) -> Sae:
+    """The same SAE under a name."""
+    if sae.card.name == name:
+        return sae
+    return replace(sae, card=msgspec.structs.replace(sae.card, name=name))
 
 
 def expand(sources: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:

@@ -49,7 +49,11 @@ class UnclampedText:
         self._forget_beyond(missing - 1)
         rows = torch.tensor([list(sequence[len(self._fed) : -1])])
         keep = len(sequence) - missing
-        logits = self._model.step(rows, self._cache, keep)[0].cpu()
+        try:
+            logits = self._model.step(rows, self._cache, keep)[0].cpu()
+        except BaseException:  # some layers hold the new tokens already, and others do not
+            self._cache, self._fed, self._rows = self._model.new_cache(), [], {}
+            raise
         self._fed = list(sequence[:-1])
         self._rows.update(zip(range(missing, len(sequence)), logits, strict=True))
 

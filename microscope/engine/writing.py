@@ -36,17 +36,22 @@ class Baseline:
             request.max_new_tokens,
         )
         self.written: list[Written] = []
+        self._has_failed = False
 
     def is_for(self, ids: Sequence[int], request: Generate) -> bool:
         """Whether this is the text that the request would give without its clamps."""
         key = (tuple(ids), request.sampler, request.seed, request.max_new_tokens)
-        return self._key == key
+        return self._key == key and not self._has_failed
 
     def advance(self) -> Iterator[Written]:
-        """Write on, remembering each token."""
-        for written in self._rest:
-            self.written.append(written)
-            yield written
+        """Write on, remembering each token; after an error there is no going on."""
+        try:
+            for written in self._rest:
+                self.written.append(written)
+                yield written
+        except Exception:
+            self._has_failed = True
+            raise
 
 
 class Writer:

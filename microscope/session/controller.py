@@ -8,7 +8,7 @@ import msgspec
 
 from microscope.core.features import CLAMP_MODES, Clamp
 from microscope.core.messages import Cancel, Generate, OpenModel, OpenSaes, Read
-from microscope.core.prompts import Prompt
+from microscope.core.prompts import Prompt, is_empty
 from microscope.session import clamps
 from microscope.session.batching import heard_together
 from microscope.session.checkups import CheckUps
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from microscope.session.session import Place, Session
     from microscope.session.setup import Setup
     from microscope.session.shelf import Shelf
+
+
+SLOTS_OF_A_PROMPT: tuple[Slot, ...] = ("read", "generate")
 
 
 class RequestSink(Protocol):
@@ -275,12 +278,26 @@ class Controller:
 
     def _read(self) -> None:
         self._forget("prompt")
+        if is_empty(self._session.setup.prompt):
+            self._read_nothing()
+            return
         self._session.is_reading = True
         self._runs.submit("read", Read(run_id=0, prompt=self._session.setup.prompt))
+
+    def _read_nothing(self) -> None:
+        """With no prompt nothing is known of it, and nothing is wrong either."""
+        session = self._session
+        for slot in SLOTS_OF_A_PROMPT:
+            self._cancel(slot)
+        self._reports.forget_reading()
+        session.is_reading = session.is_writing = False
+        self._checkups.start_if_due()
 
     def _generate(self) -> None:
         setup = self._session.setup
         self._forget("text")
+        if is_empty(setup.prompt):
+            return
         self._session.is_writing = True
         self._reports.expect_text(has_clamps=bool(clamps.active(setup.clamps)))
         self._runs.submit(

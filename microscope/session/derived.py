@@ -302,6 +302,19 @@ def in_order(
     return ranked.taken(order)
 
 
+def empty_list_hint(n_on: int, n_shown: int, needle: str, tokens: Sequence[Token]) -> str:
+    """Why no feature is listed; empty when there are some."""
+    if n_shown:
+        return ""
+    if not tokens:
+        return "Type a prompt to see which features are on."
+    return (
+        f"No feature that is on matches “{needle.strip()}”."
+        if n_on
+        else "No feature is on here."
+    )
+
+
 def share_of_maximum(activation: float, page: FeaturePage | None) -> float | None:
     """The activation as a share of the feature's largest known one; None if unknown."""
     return activation / page.max_activation if page and page.max_activation > 0 else None

@@ -193,6 +193,13 @@ class Reports:
             reading = FeatureReading.empty(event.sae, *shape)
         session.features = {**session.features, event.sae: reading.with_tokens(event)}
 
+    def forget_reading(self) -> None:
+        """There is no prompt: what was read and written of another one goes."""
+        session = self._session
+        self._fresh_tokens = None
+        session.tokens, session.lens, session.features = (), None, {}
+        session.baseline = session.steered = ()
+
     # -- the text ---------------------------------------------------------------------
 
     def _written(self, event: TextWritten) -> None:

@@ -35,6 +35,7 @@ _MODE_TIPS = {
     "scale": "The feature's activation is multiplied by this; where it is off it stays off.",
     "ablate": "The feature is always off.",
 }
+_NOT_OPEN = "Its SAE is not open, so this has no effect yet."
 
 
 class ClampShown(NamedTuple):
@@ -44,6 +45,7 @@ class ClampShown(NamedTuple):
     label: str
     facts: str
     scale: ClampScale
+    is_open: bool = True  # the feature's SAE is
 
 
 class FeatureButton(QPushButton):
@@ -150,7 +152,7 @@ class ClampRow(QFrame):
         self._shown = shown
         clamp, scale = shown.clamp, shown.scale
         units = clamp.value / scale.unit
-        is_used = clamp.mode != "ablate" and not clamp.is_muted
+        is_used = shown.is_open and clamp.mode != "ablate" and not clamp.is_muted
         self._slider.setEnabled(is_used)
         self._slider.show_value(scale, units)
         for widget in (self._slider, self._spin):
@@ -164,13 +166,13 @@ class ClampRow(QFrame):
         self._spin.setEnabled(is_used)
         self._mode.setToolTip(_MODE_TIPS[clamp.mode])
         self._name.show_name(shown.label)
-        self._name.setToolTip(shown.facts)
+        self._name.setToolTip(shown.facts if shown.is_open else f"{shown.facts}\n{_NOT_OPEN}")
         self._name.setAccessibleName(shown.label)
         self._dress()
 
     def _dress(self) -> None:
         theme, is_muted = current_theme(), self._shown.clamp.is_muted
-        colour = theme.muted if is_muted else theme.steered
+        colour = theme.muted if is_muted or not self._shown.is_open else theme.steered
         self._mute.setIcon(icon("muted" if is_muted else "active", colour))
         self._mute.setToolTip(
             "Muted: has no effect." if is_muted else "In effect; click to mute."

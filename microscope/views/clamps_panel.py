@@ -38,7 +38,7 @@ class ClampsPanel(QWidget):
         self._session = session
         self._rows: dict[FeatureId, ClampRow] = {}
         self._notice, self._pages, self._empty = Notice(), QStackedWidget(), EmptyPage()
-        self._empty.say("Nothing is held yet", "Double-click a feature to hold it here.")
+        self._empty.say("Nothing is held yet", "Press + beside a feature, or double-click it.")
         self._lay_out()
         self._follow()
 
@@ -65,6 +65,7 @@ class ClampsPanel(QWidget):
         events.setup.connect(self._show)
         events.pages.connect(self._show)
         events.features.connect(self._show)
+        events.saes.connect(self._show)
         events.failures.connect(self._show_failures)
         self._show()
         self._show_failures(self._session.failures)
@@ -101,6 +102,7 @@ class ClampsPanel(QWidget):
             feature_label(feature, session.pages),
             feature_facts(feature, session.pages),
             clamp_scale(clamp, session.pages.get(feature), seen),
+            is_open=any(sae.name == feature.sae for sae in session.saes),
         )
 
     def _made(self, shown: ClampShown) -> ClampRow:

@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
 
 from microscope.session.derived import (
     counted_tokens,
+    empty_list_hint,
     error_shares,
     matching,
     ranked_features,
@@ -32,7 +33,7 @@ from microscope.views.features_table_model import (
 )
 from microscope.views.guard import guarded
 from microscope.views.icons import icon
-from microscope.views.notice import EmptyPage, Notice
+from microscope.views.notice import EmptyPage, Notice, label
 from microscope.views.theme import current_theme
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ class FeaturesPanel(QWidget):
         self._chosen_sae = _ALL  # by the user; one that is alone was not chosen
         self._scope, self._sae, self._close = QComboBox(), QComboBox(), QToolButton()
         self._filter, self._meter, self._notice = QLineEdit(), ErrorMeter(), Notice()
+        self._nothing = label("", "sentence")  # why the list is empty
+        self._nothing.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._nothing.setWordWrap(True)
         self._model = FeaturesTableModel(self)
         self._table = FeaturesTable(self._model)
         self._empty, self._pages = EmptyPage("Open an SAE folder…"), QStackedWidget()
@@ -95,6 +99,7 @@ class FeaturesPanel(QWidget):
         inside.addLayout(line)
         inside.addWidget(self._filter)
         inside.addWidget(self._meter)
+        inside.addWidget(self._nothing)
         inside.addWidget(self._table, 1)
         self._pages.addWidget(self._empty)
         self._pages.addWidget(filled)
@@ -146,6 +151,9 @@ class FeaturesPanel(QWidget):
         labels = {sae.name: site_label(sae.site) for sae in session.saes}
         shown = matching(ranked, self._filter.text(), session.pages)
         self._model.show_features(shown, session.pages, labels)
+        why = empty_list_hint(len(ranked), len(shown), self._filter.text(), session.tokens)
+        self._nothing.setText(why)
+        self._nothing.setVisible(bool(why))
         self._meter.show_shares(error_shares(readings, positions))
         self._show_page()
 

@@ -30,6 +30,7 @@ class FeaturesTable(QTableView):
     def __init__(self, model: FeaturesTableModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._width_with_index = 0
+        self._sort = (ACTIVATION, Qt.SortOrder.DescendingOrder)
         self.setModel(model)
         self.setItemDelegateForColumn(ACTIVATION, ActivationDelegate(self))
         self.setItemDelegateForColumn(HOLD, HoldDelegate(self))
@@ -46,7 +47,8 @@ class FeaturesTable(QTableView):
         self._fit()
         header = self.horizontalHeader()
         header.setHighlightSections(False)
-        header.setSortIndicator(ACTIVATION, Qt.SortOrder.DescendingOrder)
+        header.setSortIndicator(*self._sort)
+        header.sortIndicatorChanged.connect(self._on_sort)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         header.setSectionResizeMode(LABEL, QHeaderView.ResizeMode.Stretch)
         self.setSortingEnabled(True)
@@ -60,6 +62,12 @@ class FeaturesTable(QTableView):
         self._width_with_index = 40 * metrics.averageCharWidth() + sum(
             metrics.horizontalAdvance(sample) + 20 for sample in widths.values()
         )
+
+    def _on_sort(self, column: int, order: Qt.SortOrder) -> None:
+        if column == HOLD:  # a column of buttons has no order
+            self.horizontalHeader().setSortIndicator(*self._sort)
+        else:
+            self._sort = (column, order)
 
     @guarded
     def resizeEvent(self, event: QResizeEvent) -> None:

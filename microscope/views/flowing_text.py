@@ -26,7 +26,7 @@ class Fragment(NamedTuple):
 
     text: str
     facts: str = ""
-    is_prompt: bool = False
+    is_muted: bool = False
     is_changed: bool = False
     tint: float = 0.0
 
@@ -83,7 +83,7 @@ class FlowingText(QTextEdit):
 
     def _format(self, fragment: Fragment) -> QTextCharFormat:
         theme, made = current_theme(), QTextCharFormat()
-        made.setForeground(theme.colour("muted" if fragment.is_prompt else "text"))
+        made.setForeground(theme.colour("muted" if fragment.is_muted else "text"))
         if fragment.is_changed:
             made.setForeground(theme.colour(self._mark))
             made.setUnderlineStyle(QTextCharFormat.UnderlineStyle.SingleUnderline)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pg.setConfigOption("mouseRateLimit", -1)  # else the last move may be dropped, and the card lie
 
 _CELL_PX = 84.0
-_WIDEST_CELL_PX = 110.0
+_WIDEST_CELL_PX = 220.0  # a short prompt fills the panel
 _NARROWEST_CELL_PX = 60.0
 _ZOOM_LIMIT_PX = 260.0
 _STEPS = {

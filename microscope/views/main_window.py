@@ -12,6 +12,7 @@ from PySide6.QtWidgets import (
     QDockWidget,
     QFrame,
     QMainWindow,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -319,6 +320,7 @@ class MainWindow(QMainWindow):
 def _framed(panel: QWidget, title: PanelTitle | None = None) -> QWidget:
     """A panel on its card, with room around and perhaps a title above."""
     outer = QWidget()
+    outer.setSizePolicy(QSizePolicy.Policy.Preferred, panel.sizePolicy().verticalPolicy())
     layout = QVBoxLayout(outer)
     layout.setContentsMargins(2, 0, 2, 2)
     layout.setSpacing(0)

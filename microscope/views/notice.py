@@ -38,9 +38,12 @@ class ElidedLabel(QLabel):
         self.updateGeometry()
         self._elide()
 
+    def _indent_px(self) -> int:
+        return max(self.indent(), 0)
+
     def _elide(self) -> None:
         metrics = self.fontMetrics()
-        room = self.width() - 2
+        room = self.width() - self._indent_px() - 2
         shown = metrics.elidedText(self._whole, Qt.TextElideMode.ElideRight, room)
         self.setText(shown)
         self.setToolTip("" if shown == self._whole else self._whole)
@@ -49,7 +52,7 @@ class ElidedLabel(QLabel):
     def sizeHint(self) -> QSize:
         """The size it would like."""
         width = self.fontMetrics().horizontalAdvance(self._whole)
-        return QSize(width + 4, super().sizeHint().height())
+        return QSize(width + self._indent_px() + 4, super().sizeHint().height())
 
     @guarded_else(QSize(20, 20))
     def minimumSizeHint(self) -> QSize:

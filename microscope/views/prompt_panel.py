@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QSignalBlocker, Qt, Signal
-from PySide6.QtGui import QTextCursor
-from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
+from PySide6.QtGui import QKeyEvent, QKeySequence, QTextCursor
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QHBoxLayout,
+    QPlainTextEdit,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
-from microscope.views.guard import guarded
+from microscope.views.guard import guarded, guarded_else
 from microscope.views.notice import Notice
 from microscope.views.token_strip import TokenStrip
 
@@ -31,6 +38,7 @@ class GrowingEdit(QPlainTextEdit):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setTabChangesFocus(True)
+        self.setUndoRedoEnabled(False)  # the window undoes every change, in one order
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.document().setDocumentMargin(2)
@@ -41,6 +49,16 @@ class GrowingEdit(QPlainTextEdit):
         """Take the height of the lines there are."""
         lines = min(max(round(self.document().size().height()), 1), _MOST_LINES)
         self.setFixedHeight(lines * self.fontMetrics().lineSpacing() + 14)
+
+    @guarded_else(False)
+    def event(self, event: QEvent) -> bool:
+        """Leave undo and redo to the window's menu."""
+        if event.type() == QEvent.Type.ShortcutOverride and isinstance(event, QKeyEvent):
+            keys = QKeySequence.StandardKey
+            if event.matches(keys.Undo) or event.matches(keys.Redo):
+                event.ignore()
+                return False
+        return super().event(event)
 
     @guarded
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -72,6 +90,7 @@ class PromptPanel(QWidget):
         self._chat.setToolTip("Wrap the text as one user turn, the way this model was trained.")
         self._strip, self._notice = TokenStrip(), Notice()
         self.setFocusProxy(self._edit)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self._lay_out()
         self._edit.textChanged.connect(self._on_typed)
         self._chat.toggled.connect(self.chat_chosen)

@@ -106,11 +106,21 @@ class StatusBar(QStatusBar):
         self._progress.setRange(0, engine.total)  # 0 to 0 is Qt's "no end known"
         self._progress.setValue(engine.done)
         self._restart.setVisible(engine.status == "lost")
+        self._show_facts()
+
+    def _show_facts(self) -> None:
+        """What is said of an open model holds only while an engine has it open."""
+        session = self._session
+        is_lost = session.engine.status == "lost"
+        self._model.setHidden(is_lost)
+        self._saes.setHidden(is_lost or session.model is None)
+        self._show_badge()
+        self._show_speed(session.tokens_per_second)
 
     def _show_model(self, model: ModelCard | None) -> None:
         self._model.setText(model_line(model))
         self._model.setToolTip(model.source if model else "")
-        self._show_badge()
+        self._show_facts()
 
     def _show_badge(self) -> None:
         session = self._session
@@ -121,7 +131,7 @@ class StatusBar(QStatusBar):
             failure=session.failures.get("checkup", ""),
         )
         for label in (self._exact_dot, self._exact):
-            label.setVisible(bool(shown.line))
+            label.setVisible(bool(shown.line) and session.engine.status != "lost")
         self._exact_dot.setText(_dot(shown.colour))
         self._exact_dot.setToolTip(shown.tip)
         self._exact.say(shown.line)
@@ -136,7 +146,8 @@ class StatusBar(QStatusBar):
         )
 
     def _show_speed(self, tokens_per_second: float) -> None:
-        self._speed.setVisible(tokens_per_second > 0)
+        has_run = self._session.model is not None and self._session.engine.status != "lost"
+        self._speed.setVisible(has_run and tokens_per_second > 0)
         self._speed.setText(f"{tokens_per_second:.0f} tokens/s")
 
     def refresh(self) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from microscope.session.session import Place, Session, WrittenToken
     from microscope.session.setup import Setup
 
+_NO_PROMPT = "The text appears here once a prompt is typed."
 _NO_CLAMPS = "Hold a feature to see the text change here."
 _TINT_TIP = (
     "Probability: the less expected a token was, the stronger its tint.\n"
@@ -43,8 +44,9 @@ class TextPanel(QWidget):
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._session = session
+        self._old_texts = (session.baseline, session.steered)  # when writing began
         self._baseline, self._steered = FlowingText("accent"), FlowingText("steered")
-        self._baseline.setPlaceholderText("The text appears here once a prompt is typed.")
+        self._baseline.setPlaceholderText(_NO_PROMPT)
         self._baseline.setAccessibleName("Baseline text")
         self._steered.setPlaceholderText(_NO_CLAMPS)
         self._steered.setAccessibleName("Steered text")
@@ -119,7 +121,7 @@ class TextPanel(QWidget):
     ) -> list[Fragment]:
         tint = cast("Tint", self._tint.currentData())
         prompt = [
-            Fragment(token.text, f"prompt\ntoken id {token.id}", is_prompt=True)
+            Fragment(token.text, f"prompt\ntoken id {token.id}", is_muted=True)
             for token in self._session.tokens
             if not token.is_special
         ]
@@ -127,7 +129,8 @@ class TextPanel(QWidget):
             Fragment(
                 token.token.text,
                 written_facts(token),
-                is_changed=place in marked,
+                is_muted=token.token.is_special,  # an end token is not a word
+                is_changed=place in marked and not token.token.is_special,
                 tint=tint_strength(token, tint),
             )
             for place, token in enumerate(written)
@@ -136,20 +139,29 @@ class TextPanel(QWidget):
     def _show_progress(self) -> None:
         session = self._session
         most = session.setup.max_new_tokens
-        done = max(len(session.steered), 0) or len(session.baseline)
+        done = self._n_written()
         self._progress.setVisible(session.is_writing)
         self._progress.setRange(0, most)
         self._progress.setValue(min(done, most))
         self._state.setText(f"writing {done} of {most}" if session.is_writing else "")
 
+    def _n_written(self) -> int:
+        """Tokens of the text that is being written; what stands there from before is not."""
+        old_baseline, old_steered = self._old_texts
+        session = self._session
+        if session.steered is not old_steered:
+            return len(session.steered)
+        return 0 if session.baseline is old_baseline else len(session.baseline)
+
     def _show_writing(self, is_writing: bool) -> None:
+        self._old_texts = (self._session.baseline, self._session.steered)
         self._bar.show_writing(is_writing)
         self._show_texts()
 
     def _show_setup(self, setup: Setup) -> None:
         self._bar.show_setup(setup)
         is_steered = any(not clamp.is_muted for clamp in setup.clamps)
-        self._steered.setPlaceholderText("" if is_steered else _NO_CLAMPS)
+        self._steered.setPlaceholderText(_NO_PROMPT if is_steered else _NO_CLAMPS)
         self._show_texts()
 
     def _show_failures(self, failures: Mapping[Place, str]) -> None:

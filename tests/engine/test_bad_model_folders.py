@@ -185,12 +185,6 @@ def test_a_model_of_pictures(tmp_path):
     assert "not a decoder-only language model" in refusal(tmp_path)
 
 
-def test_a_network_that_keeps_its_past_in_another_form(tmp_path):
-    config = transformers.MambaConfig(hidden_size=16, num_hidden_layers=2, state_size=4)
-    save_tiny_model(tmp_path, config)
-    assert "mamba" in refusal(tmp_path).lower()
-
-
 def small(config, **more):
     return config(
         hidden_size=16,

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 from microscope.core.cards import ModelCard
 from microscope.core.errors import SaeMismatch, SaeUnreadable
 from microscope.engine.architectures import anatomy_of
-from microscope.engine.saes.loading import find_saes, open_sae, unique_name
+from microscope.engine.saes.loading import find_saes, open_sae
 
 
 def model(d_model=8, n_layers=2):

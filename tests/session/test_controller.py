@@ -262,15 +262,28 @@ def test_an_sae_that_does_not_fit_is_named_and_the_others_open():
     assert scope.session.failures["saes"] == "No such layer.\nNo such layer."
 
 
-def test_an_empty_prompt_is_explained_and_the_last_reading_stays(scope):
+def test_an_empty_prompt_is_no_failure_and_leaves_nothing_of_the_last_one(scope):
+    scope.controller.set_prompt("one two three")  # its runs are still on their way
     scope.controller.set_prompt("")
-    scope.run()
-    assert "prompt is empty" in scope.session.failures["prompt"]
-    assert scope.session.lens is not None
+    session = scope.session
+    for _ in range(2):
+        assert (session.tokens, session.lens, session.features) == ((), None, {})
+        assert (session.baseline, session.steered) == ((), ())
+        assert not session.failures
+        assert not (session.is_reading or session.is_writing)
+        scope.run()
     scope.controller.set_prompt("one")
     scope.run()
-    assert "prompt" not in scope.session.failures
-    assert scope.session.lens.n_tokens == 2
+    assert session.lens.n_tokens == 2
+    assert session.baseline
+
+
+def test_without_a_prompt_the_check_up_starts_all_the_same():
+    scope = Scope(prompt=Prompt(""))
+    scope.controller.apply(READY)
+    scope.run()
+    assert scope.session.checkup
+    assert not scope.session.failures
 
 
 def test_the_cursor_stays_inside_a_shorter_prompt(scope):

@@ -39,7 +39,7 @@ def test_it_can_be_built_for_an_empty_session(qtbot):
     panel = ClampsPanel(Session())
     qtbot.addWidget(panel)
     panel.grab()
-    assert panel._empty._sentence.text() == "Double-click a feature to hold it here."
+    assert panel._empty._sentence.text() == "Press + beside a feature, or double-click it."
 
 
 def test_a_known_maximum_makes_the_scale_its_multiples(panel):
@@ -134,6 +134,16 @@ def test_mode_mute_remove_and_name_ask(qtbot, panel, session):
         row._name.click()
     assert chosen.args == [PLAIN]
     assert session.setup == before
+
+
+def test_a_clamp_whose_sae_is_not_open_rests_and_says_so(panel, session):
+    row, saes = panel._rows[BRIDGES], session.saes
+    session.saes = ()
+    assert not row._slider.isEnabled()
+    assert "not open" in row._name.toolTip()
+    session.saes = saes
+    assert row._slider.isEnabled()
+    assert "not open" not in row._name.toolTip()
 
 
 def test_rows_come_go_and_keep_their_order(panel, session):

@@ -131,6 +131,26 @@ def test_the_meter_tells_the_unexplained_share(panel, session):
     assert "not known" in panel._meter.sentence()
 
 
+def test_an_empty_list_says_why(panel, session):
+    assert not panel._nothing.isVisible()
+    panel._filter.setText("zzz")
+    assert panel._nothing.text() == "No feature that is on matches “zzz”."
+    panel._filter.clear()
+    session.features = {}
+    assert panel._nothing.text() == "No feature is on here."
+    session.tokens = ()
+    assert panel._nothing.text() == "Type a prompt to see which features are on."
+    assert panel._nothing.isVisible()
+
+
+def test_the_column_of_buttons_does_not_sort(panel):
+    header = panel._table.horizontalHeader()
+    panel._table.sortByColumn(LABEL, Qt.SortOrder.DescendingOrder)
+    header.setSortIndicator(HOLD, Qt.SortOrder.AscendingOrder)
+    assert header.sortIndicatorSection() == LABEL
+    assert column(panel, LABEL) == ["feature 4", "bridges"]
+
+
 def test_a_sort_lasts_when_the_list_changes(panel, session):
     panel._table.sortByColumn(LABEL, Qt.SortOrder.DescendingOrder)
     assert column(panel, LABEL) == ["feature 4", "bridges"]

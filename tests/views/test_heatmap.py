@@ -142,6 +142,12 @@ def test_no_text_is_drawn_in_cells_too_narrow_for_it(long_panel, monkeypatch):
     assert drawn == []
 
 
+def test_a_short_prompt_fills_the_panel(panel):
+    graph = panel._graph
+    filled = graph.cell_box(3, 0).right() - graph.cell_box(0, 0).left()
+    assert filled == pytest.approx(graph._view.width(), abs=2)
+
+
 def test_a_long_prompt_starts_with_cells_that_can_be_read(long_panel):
     assert 60 <= long_panel._graph.cell_box(0, 0).width() <= 110
     assert long_panel._scroll.isVisible()

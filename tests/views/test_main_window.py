@@ -2,13 +2,14 @@ import gc
 import inspect
 import weakref
 
+import msgspec
 import pytest
 from filled_session import BRIDGES, filled_session
 from PySide6.QtCore import QEvent, QMimeData, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent
 
 from microscope.core.features import FeatureId
-from microscope.core.prompts import Sampler
+from microscope.core.prompts import Prompt, Sampler
 from microscope.session.session import EngineState, Session
 from microscope.views import actions
 from microscope.views.clamps_panel import ClampsPanel
@@ -245,6 +246,20 @@ def test_the_dialogs_can_be_built(asked_of):
     box.deleteLater()
 
 
+def test_the_prompt_panel_is_as_high_as_its_prompt_again(qtbot, asked_of):
+    window, _ = asked_of
+    prompt, dock = window._prompt, window._docks[0]
+    window.show()
+    qtbot.waitExposed(window)
+    before = dock.height()
+    setup = window._session.setup
+    window._session.setup = msgspec.structs.replace(setup, prompt=Prompt("\n" * 5))
+    qtbot.waitUntil(lambda: dock.height() > before)
+    window._session.setup = setup
+    qtbot.waitUntil(lambda: dock.height() == before)
+    assert prompt.height() <= prompt.sizeHint().height()
+
+
 def test_the_status_bar_tells_engine_model_and_exactness(asked_of):
     window, asked = asked_of
     bar, session = window._status, window._session
@@ -252,7 +267,11 @@ def test_the_status_bar_tells_engine_model_and_exactness(asked_of):
     assert bar._saes.text() == "1 SAE open"
     assert bar._exact._whole == "exact"
     assert not bar._restart.isVisible()
+    session.tokens_per_second = 50.0
+    facts = (bar._model, bar._saes, bar._exact, bar._speed)
+    assert not any(fact.isHidden() for fact in facts)
     session.engine = EngineState("lost", "The engine stopped.")
+    assert all(fact.isHidden() for fact in facts)  # nothing is open in an engine that is gone
     bar._restart.click()
     assert asked == [("restart_engine",)]
     session.engine = EngineState("loading", "Loading", 3, 12)

@@ -1,7 +1,9 @@
 import msgspec
 import pytest
 from filled_session import MODEL, TOKENS, filled_session
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QEvent, QPoint, Qt
+from PySide6.QtGui import QKeyEvent, QKeySequence
+from PySide6.QtWidgets import QApplication
 
 from microscope.core.prompts import Prompt
 from microscope.session.session import Cursor, Session
@@ -47,6 +49,15 @@ def test_what_the_user_has_typed_is_not_typed_over(qtbot, panel, session):
     session.setup = Setup(prompt=Prompt("AThe bridge\n"))
     qtbot.keyClicks(panel._edit, "b")
     assert panel._edit.toPlainText() == "AbThe bridge\n"
+
+
+def test_undo_and_redo_are_left_to_the_window(panel):
+    for shortcut in (QKeySequence.StandardKey.Undo, QKeySequence.StandardKey.Redo):
+        keys = QKeySequence(shortcut)[0]
+        asked = QKeyEvent(QEvent.Type.ShortcutOverride, keys.key(), keys.keyboardModifiers())
+        QApplication.sendEvent(panel._edit, asked)
+        assert not asked.isAccepted()
+    assert not panel._edit.isUndoRedoEnabled()
 
 
 def test_the_field_grows_to_three_lines_and_no_further(panel, session):

@@ -3,8 +3,8 @@ import pytest
 from filled_session import filled_session, written
 from PySide6.QtCore import Qt
 
-from microscope.core.prompts import Sampler
-from microscope.session.session import Session
+from microscope.core.prompts import Sampler, Token
+from microscope.session.session import Session, WrittenToken
 from microscope.views.text_panel import TextPanel
 
 
@@ -48,6 +48,13 @@ def test_marks_are_underlined_and_not_by_colour_alone(panel):
     assert cursor.charFormat().fontUnderline()
     cursor.setPosition(len("The bridge\n i"))
     assert not cursor.charFormat().fontUnderline()
+
+
+def test_an_end_token_is_muted_and_never_marked_as_a_changed_word(panel, session):
+    end = WrittenToken(Token(2, "</s>", is_special=True), 0.5)
+    session.steered = (*session.steered, end)
+    assert marked(panel._steered) == [" a", " bridge"]
+    assert [f.text for f in panel._steered._fragments if f.is_muted][-1] == "</s>"
 
 
 def test_what_is_not_written_yet_is_not_a_difference(panel, session):
@@ -145,7 +152,9 @@ def test_one_button_writes_again_or_stops(qtbot, panel, session):
     session.is_writing = True
     assert panel._bar._write.text() == "Stop"
     assert panel._progress.isVisible()
-    assert panel._state.text() == "writing 3 of 48"
+    assert panel._state.text() == "writing 0 of 48"  # what stands there is of the last run
+    session.steered = session.steered[:2]
+    assert panel._state.text() == "writing 2 of 48"
     with qtbot.waitSignal(panel.stop_requested):
         panel._bar._write.click()
     session.is_writing = False

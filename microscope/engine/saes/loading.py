@@ -31,7 +31,7 @@ from microscope.engine.saes.sparsify import SPARSIFY
 from microscope.engine.sites import site_width
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
     from microscope.core.cards import SaeCard
     from microscope.engine.language_model import LanguageModel
@@ -93,15 +93,6 @@ def find_saes(source: str) -> list[str]:
         SaeUnreadable: there is no such path.
     """
     return [str(path) for path, _ in _found(source)]
-
-
-def unique_name(name: str, taken: Collection[str]) -> str:
-    """`name`, or `name#2`, `name#3`, ... when it is taken."""
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}#{number}"
-    return candidate
 
 
 def _the_only_one(source: str) -> tuple[Path, SaeFormat]:

@@ -303,11 +303,17 @@ def test_a_mean_norm_that_is_none_is_refused(norm, tmp_path, refused):
     refused(tmp_path)
 
 
-@pytest.mark.parametrize("number", [math.nan, math.inf, 1e300, 10**400, -math.inf])
-@pytest.mark.parametrize("name", ["norm_factor", "threshold"])
+NUMBERS = (math.nan, math.inf, 1e300, 10**400)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [  # a threshold below 0 means that there is none
+        *(("threshold", number) for number in NUMBERS),
+        *(("norm_factor", number) for number in (*NUMBERS, 0, -1, -math.inf)),
+    ],
+)
 def test_a_number_in_a_pickle_that_no_float32_holds_is_refused(name, number, tmp_path, refused):
-    if (name, number) == ("threshold", -math.inf):
-        pytest.skip("below 0 means that there is no threshold")
     folder = dictionary_learning(tmp_path)
     tensors = tensors_in(folder / "ae.pt")
     tensors["b_dec"] = tensors["bias"]
