@@ -53,7 +53,9 @@ def run(options: argparse.Namespace) -> int:
         scope.window.show()
         QTimer.singleShot(0, scope.start)  # the window is painted first
         # Qt's loop does not look at Python's signals by itself; a Ctrl+C ends the window.
-        signal.signal(signal.SIGINT, lambda *_: app.quit())
+        # The window goes first: at quitting, detached panels would be closed before it, and
+        # be missing from the layout that it keeps.
+        signal.signal(signal.SIGINT, lambda *_: (scope.window.close(), app.quit()))
         heartbeat = QTimer()
         heartbeat.timeout.connect(lambda: None)
         heartbeat.start(SIGNAL_CHECK_MS)

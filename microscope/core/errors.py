@@ -63,10 +63,6 @@ class GenerationStopped(UserError):
     """The logits are no longer finite, so there is no next token to choose."""
 
 
-class EngineUnavailable(UserError):
-    """The engine process cannot be started, or died too often in a row."""
-
-
 class DownloadStopped(UserError):
     """A download that cannot go on; what has been fetched is kept."""
 
@@ -97,3 +93,7 @@ class LabelsUnreadable(UserError):
 
 class ProtocolError(Exception):
     """The other end of the pipe sent something that is not a frame of ours."""
+
+
+class StreamCutOff(ProtocolError):
+    """The other end of the pipe was gone before it had sent all of a frame."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import numpy as np
 
-from microscope.core.errors import ProtocolError
+from microscope.core.errors import ProtocolError, StreamCutOff
 from microscope.core.messages import AnyEvent, AnyRequest
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _read_body(stream: BinaryIO) -> bytes | None:
     if not head:
         return None
     if len(head) < _LENGTH.size:
-        raise ProtocolError("the stream ended inside a frame's length")
+        raise StreamCutOff("the stream ended inside a frame's length")
     (size,) = _LENGTH.unpack(head)
     if size > MAX_FRAME_BYTES:
         raise ProtocolError(
@@ -91,7 +91,7 @@ def _read_body(stream: BinaryIO) -> bytes | None:
         )
     body = _read_exactly(stream, size)
     if len(body) < size:
-        raise ProtocolError(f"the stream ended after {len(body)} of a frame's {size} bytes")
+        raise StreamCutOff(f"the stream ended after {len(body)} of a frame's {size} bytes")
     return body
 
 

@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 KL_GROUP = 8
 """Written tokens whose KL is measured in one pass."""
 
+DRAFT_BYTES = 1 << 28
+"""What the logits of one pass over old text may weigh; text beyond is written anew."""
+
 TOLERANCE = 1e-3
 """How far a pass from the middle may be from a whole one, in float32 logits; else it is not
 used for that model. Rounding in a narrower dtype may differ more, so it is widened there."""
@@ -174,7 +177,9 @@ class LiveWriter:
         if old is None or old.sequence[: old.n_prompt] != ids or self._can_skip is False:
             fresh = Trail(len(ids), ids, self._new_cache(), self._kept(clamp_set))
             return fresh, self._fed(fresh, clamp_set)
-        draft = old.sequence[: max(len(ids), min(old.n_fed, n_most - 1))]
+        n_rows = max(1, DRAFT_BYTES // (4 * self._model.card.n_vocabulary))
+        n_read = min(old.n_fed, n_most - 1, len(ids) + n_rows - 1)
+        draft = old.sequence[: max(len(ids), n_read)]
         return self._from_draft(old, draft, clamp_set)
 
     def _from_draft(

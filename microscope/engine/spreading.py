@@ -95,6 +95,7 @@ def place_blocks(sizes: Sequence[int], rooms: Sequence[Room]) -> list[str]:
 
 def free_rooms(device: torch.device) -> list[Room]:
     """The GPUs, the chosen one first, and what may be filled of each."""
+    torch.cuda.empty_cache()  # torch keeps what a closed model took, which then looks taken
     others = (torch.device("cuda", n) for n in range(torch.cuda.device_count()))
     chosen = torch.device("cuda", device.index or 0)
     ordered = (chosen, *(other for other in others if other != chosen))

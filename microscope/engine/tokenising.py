@@ -43,10 +43,15 @@ class Tokeniser:
         where its chats begin with one.
 
         Raises:
-            PromptRejected: empty, or a chat for a model without a usable chat template.
+            PromptRejected: empty, no valid Unicode, or a chat where there is no usable chat
+                template.
         """
         if not prompt.text:
             raise PromptRejected("The prompt is empty. Type a few words for the model to read.")
+        if _has_lone_surrogates(prompt.text):
+            raise PromptRejected(
+                "The prompt has characters that are not valid Unicode. Type it anew."
+            )
         if prompt.is_chat:
             return self._encode_plain(self._chat_text(prompt.text))
         return self._with_one_prefix(self._encode_plain(prompt.text))
@@ -93,6 +98,11 @@ class Tokeniser:
                 f"The model's chat template cannot be used ({error}). Switch chat off."
             ) from error
         return str(chat)
+
+
+def _has_lone_surrogates(text: str) -> bool:
+    """Whether a text cannot be written as UTF-8, as bytes of a broken command line cannot."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _encode(

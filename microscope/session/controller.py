@@ -9,14 +9,14 @@ import msgspec
 from microscope.core.features import CLAMP_MODES, Clamp
 from microscope.core.messages import Cancel, Generate, OpenModel, OpenSaes, Read
 from microscope.core.prompts import Prompt, is_empty
-from microscope.session import clamps
+from microscope.session import clamps, closing
 from microscope.session.batching import heard_together
 from microscope.session.checkups import CheckUps
-from microscope.session.history import History
+from microscope.session.history import History, is_replaced, typing_gesture
 from microscope.session.label_imports import LabelImports
 from microscope.session.reports import Reports
 from microscope.session.runs import Runs
-from microscope.session.session import Cursor, EngineState
+from microscope.session.session import RESTARTING, Cursor, EngineState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,8 +68,11 @@ class Controller:
 
     def set_prompt(self, text: str) -> None:
         """Replace the prompt's text; the model reads and writes at once."""
-        prompt = Prompt(text, is_chat=self._session.setup.prompt.is_chat)
-        self._change(gesture="prompt", prompt=prompt)
+        before = self._session.setup.prompt
+        prompt = Prompt(text, is_chat=before.is_chat)
+        if is_replaced(before.text, text):
+            self._history.end_gesture()
+        self._change(gesture=typing_gesture(before.text, text), prompt=prompt)
 
     def set_chat(self, is_chat: bool) -> None:
         """Put the prompt into the chat template, or take it out."""
@@ -160,11 +163,15 @@ class Controller:
 
     def close_sae(self, name: str) -> None:
         """Close an SAE, and drop its clamps."""
-        session = self._session
-        kept = tuple(sae.source for sae in session.saes if sae.name != name)
+        session, setup = self._session, self._session.setup
+        names = closing.names_without(session.saes, name)
+        chosen = session.cursor.feature
+        if chosen:
+            is_gone = chosen.sae == name
+            self.choose_feature(None if is_gone else closing.renamed(chosen, names))
         self._change(
-            saes=kept,
-            clamps=tuple(c for c in session.setup.clamps if c.feature.sae != name),
+            saes=closing.sources_without(setup.saes, session.saes, name),
+            clamps=closing.clamps_without(setup.clamps, name, names),
         )
 
     def undo(self) -> None:
@@ -192,7 +199,7 @@ class Controller:
 
     def restart_engine(self) -> None:
         """End the engine process and start another; the last request is repeated."""
-        self._session.engine = EngineState("starting", "Restarting the engine")
+        self._session.engine = RESTARTING
         self._sink.restart()
 
     # -- reports, called by the bridge on the GUI thread -------------------------
@@ -260,6 +267,7 @@ class Controller:
     def _open_model(self) -> None:
         session = self._session
         session.model = None
+        session.is_reading = session.is_writing = False
         session.engine = EngineState("loading", "Opening the model")
         self._forget("model")
         for slot in ("saes", "read", "generate"):

@@ -139,16 +139,22 @@ def exactness_line(model: ModelCard | None) -> str:
 
 
 def heatmap_hint(
-    model: ModelCard | None, engine: EngineState, tokens: Sequence[Token]
+    model: ModelCard | None,
+    engine: EngineState,
+    tokens: Sequence[Token],
+    *,
+    is_reading: bool = False,
+    can_undo: bool = False,
 ) -> tuple[str, str]:
     """A title and a sentence for an empty heatmap."""
     if engine.status == "lost":
         return "The engine has stopped", engine_line(engine)
-    if model is None and engine.status != "ready":
+    if engine.status != "ready" and (model is None or not tokens):
         return "One moment", engine_line(engine)
     if model is None:
-        return "No model is open", "Drop a model folder here, or choose File ▸ Open model."
-    if not tokens:
+        back = " Edit ▸ Undo brings the last one back." if can_undo else ""
+        return "No model is open", f"Drop a model folder here, or choose File ▸ Library.{back}"
+    if not tokens and not is_reading:
         return (
             "Type a prompt above",
             "Each cell will show what the model would say next, layer by layer.",

@@ -10,6 +10,16 @@ if TYPE_CHECKING:
 MAX_STEPS = 500
 
 
+def typing_gesture(before: str, after: str) -> str:
+    """Typing on is one gesture and deleting letters another."""
+    return "deleting" if len(after) == len(before) - 1 else "typing"
+
+
+def is_replaced(before: str, after: str) -> bool:
+    """Whether text was pasted, cut or typed over, which begins a gesture of its own."""
+    return abs(len(after) - len(before)) != 1
+
+
 class History:
     """Setups before and after the present one.
 

@@ -28,7 +28,7 @@ from microscope.core.messages import (
 )
 from microscope.core.readings import FeatureReading, LensReading
 from microscope.core.sites import lens_sites
-from microscope.session.session import Cursor, EngineState, WrittenToken
+from microscope.session.session import RESTARTING, Cursor, EngineState, WrittenToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +43,9 @@ CHECK_UP_ENDED_EARLY = (
     "The check-up did not come to its end, because the engine stopped. Check again with fewer "
     "SAEs open."
 )
+
+LEAST_MEASURED_S = 0.05
+"""A text that is there sooner was kept from before, and says nothing of the speed."""
 
 PLACES: dict[Slot, Place] = {
     "model": "model",
@@ -74,7 +77,7 @@ class Reports:
         self._resume = resume
         self._carry_on = carry_on
         self._fresh_tokens: tuple[Token, ...] | None = None
-        self._has_clamps = False
+        self._has_clamps = self._has_text = False
         self._writing_since = 0.0
 
     def expect_saes(self) -> None:
@@ -83,7 +86,7 @@ class Reports:
 
     def expect_text(self, *, has_clamps: bool) -> None:
         """A request for text is on its way."""
-        self._has_clamps = has_clamps
+        self._has_clamps, self._has_text = has_clamps, False
         self._writing_since = perf_counter()
 
     def apply(self, event: AnyEvent) -> None:
@@ -121,6 +124,8 @@ class Reports:
         if session.is_checking_up:
             session.is_checking_up = False
             self._fail("checkup", CHECK_UP_ENDED_EARLY)
+        if session.engine == RESTARTING and event.will_restart:
+            return  # the user has asked for it
         what_next = " It is being started again." if event.will_restart else ""
         session.engine = EngineState("lost", event.summary + what_next)
 
@@ -203,7 +208,7 @@ class Reports:
     # -- the text ---------------------------------------------------------------------
 
     def _written(self, event: TextWritten) -> None:
-        session = self._session
+        session, self._has_text = self._session, True
         fresh = tuple(map(WrittenToken, event.tokens, event.probabilities))
         if event.stream == "baseline":
             session.baseline = (*session.baseline[: event.position], *fresh)
@@ -213,7 +218,7 @@ class Reports:
             session.steered = session.baseline
         n_written = event.position + len(fresh)
         elapsed_s = perf_counter() - self._writing_since
-        if n_written > 1 and elapsed_s > 0:
+        if n_written > 1 and elapsed_s > LEAST_MEASURED_S:
             session.tokens_per_second = n_written / elapsed_s
 
     def _measured(self, event: KlMeasured) -> None:
@@ -233,7 +238,7 @@ class Reports:
         if slot == "read":
             session.is_reading = False
         elif slot == "generate":
-            session.is_writing = False
+            self._end_text(event)
         elif slot == "checkup":
             session.is_checking_up = False
         if isinstance(event, RunFailed):
@@ -243,9 +248,18 @@ class Reports:
         elif slot != "checkup" and not (session.is_reading or session.is_writing):
             self._carry_on(slot)
 
+    def _end_text(self, event: RunFinished | RunFailed) -> None:
+        session = self._session
+        session.is_writing = False
+        if isinstance(event, RunFinished) and not self._has_text:
+            # The prompt fills the context: the old text must not stand behind it.
+            session.baseline = session.steered = ()
+
     def _after_opening(self, slot: Slot, *, has_failed: bool) -> None:
         session = self._session
         if slot == "model" and has_failed:
+            self.expect_saes()  # those of the model before went with it, and so did its text
+            self.forget_reading()
             session.engine = EngineState("ready", "No model is open")
             return
         session.engine = EngineState("ready", "Ready")

@@ -53,6 +53,9 @@ class EngineState(msgspec.Struct, frozen=True):
     total: int = 0
 
 
+RESTARTING = EngineState("starting", "Restarting the engine")
+
+
 @dataclass
 class Session:
     """The one source of truth; panels connect to `session.events.<field>`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtWidgets import QScrollArea, QStackedWidget, QVBoxLayout, QWidget
 
 from microscope.session.derived import (
@@ -14,6 +14,7 @@ from microscope.session.derived import (
     largest_activation,
 )
 from microscope.views.clamp_row import ClampRow, ClampShown
+from microscope.views.guard import guarded
 from microscope.views.notice import EmptyPage, Notice
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class ClampsPanel(QWidget):
                 self._rows[feature] = self._made(shown)
             self._put(self._rows[feature], place)
         self._pages.setCurrentIndex(int(bool(wanted)))
+        self._fit()
+
+    def _fit(self) -> None:
+        """Be wide enough for the rows, which are not scrolled sideways."""
         rows = [row.minimumSizeHint().width() for row in self._rows.values()]
         self._scroll.setMinimumWidth(max(rows, default=0) + 18)
 
@@ -114,6 +119,13 @@ class ClampsPanel(QWidget):
         row.feature_chosen.connect(self.feature_chosen)
         row.gesture_ended.connect(self.gesture_ended)
         return row
+
+    @guarded
+    def changeEvent(self, event: QEvent) -> None:
+        """Follow a change of theme or font."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange and hasattr(self, "_scroll"):
+            QTimer.singleShot(0, self, self._fit)  # once the rows have followed, too
 
     def _show_failures(self, failures: Mapping[Place, str]) -> None:
         self._notice.say(failures.get("clamps", ""))

@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
 from microscope.session.derived import (
     counted_tokens,
     empty_list_hint,
+    engine_line,
     error_shares,
     matching,
     ranked_features,
@@ -129,6 +130,7 @@ class FeaturesPanel(QWidget):
         events.setup.connect(self._show_setup)
         events.saes.connect(self._show_saes)
         events.model.connect(self._refresh)
+        events.engine.connect(self._show_page)
         events.failures.connect(self._show_failures)
         self._show_saes(self._session.saes)
         self._show_setup(self._session.setup)
@@ -163,6 +165,8 @@ class FeaturesPanel(QWidget):
             self._empty.say(
                 "", "Features appear here once a model and an SAE are open.", has_button=False
             )
+        elif self._session.engine.status != "ready":
+            self._empty.say("One moment", engine_line(self._session.engine), has_button=False)
         else:
             self._empty.say(
                 "No SAE is open",

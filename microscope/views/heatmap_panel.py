@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from microscope.core.cards import ModelCard
     from microscope.session.session import Cursor, Session
 
+_LEAST_COMBO_PX = 120
 _BAR_STEPS = 100  # scroll bar steps in a token
 _ABOUT_LENS = (
     "Raw logit lens: the residual stream after each layer, passed through the model's own\n"
@@ -58,6 +59,7 @@ class HeatmapPanel(QWidget):
         self._colour.addItem("probability of the first guess", "probability")
         self._colour.addItem("entropy (how undecided)", "entropy")
         self._colour.setAccessibleName("Colour of the cells")
+        self._colour.setMinimumWidth(_LEAST_COMBO_PX)  # gives way in a small window
         self._about = QToolButton()
         self._scroll = QScrollBar(Qt.Orientation.Horizontal)
         keep = self._scroll.sizePolicy()
@@ -107,6 +109,7 @@ class HeatmapPanel(QWidget):
         events = self._session.events
         events.lens.connect(self._show_lens)
         events.tokens.connect(self._show_hint)
+        events.is_reading.connect(self._show_hint)
         events.cursor.connect(self._show_cursor)
         events.model.connect(self._show_model)
         events.engine.connect(self._show_engine)
@@ -133,7 +136,14 @@ class HeatmapPanel(QWidget):
 
     def _show_hint(self) -> None:
         session = self._session
-        self._empty.say(*heatmap_hint(session.model, session.engine, session.tokens))
+        hint = heatmap_hint(
+            session.model,
+            session.engine,
+            session.tokens,
+            is_reading=session.is_reading,
+            can_undo=session.can_undo,
+        )
+        self._empty.say(*hint)
 
     def _show_lens(self) -> None:
         lens, model = self._session.lens, self._session.model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QByteArray, Qt, Signal
+from PySide6.QtCore import QByteArray, Qt, QTimer, Signal
 from PySide6.QtGui import QActionGroup, QIcon
 from PySide6.QtWidgets import (
     QApplication,
@@ -292,6 +292,14 @@ class MainWindow(QMainWindow):
         if not self._has_layout:
             self._has_layout = True
             self._share_out()
+        QTimer.singleShot(0, self, self._bring_up_detached)
+
+    def _bring_up_detached(self) -> None:
+        """Panels that were detached when the layout was kept came up before, so behind us."""
+        for dock in self._docks:
+            if dock.isFloating() and dock.isVisible():
+                dock.hide()
+                dock.show()
 
     @guarded
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QSize, Qt
+from PySide6.QtCore import QEvent, QPoint, QSize, Qt
 from PySide6.QtWidgets import QDockWidget, QHBoxLayout, QToolButton, QWidget
 
 from microscope.views.guard import guarded
@@ -14,6 +14,8 @@ from microscope.views.theme import current_theme
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QMouseEvent
+
+_LIFTED = QPoint(28, -28)
 
 
 class PanelTitle(QWidget):
@@ -42,8 +44,11 @@ class PanelTitle(QWidget):
         self._button.setIcon(icon("float", current_theme().muted))
 
     def _on_float(self) -> None:
-        if self._dock is not None:
-            self._dock.setFloating(not self._dock.isFloating())
+        if self._dock is None:
+            return
+        self._dock.setFloating(not self._dock.isFloating())
+        if self._dock.isFloating():  # it is seen to come off
+            self._dock.move(self._dock.pos() + _LIFTED)
 
     # A dock's title bar is dragged by the dock, so it must not take the mouse itself.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QSignalBlocker, Qt, Signal
-from PySide6.QtGui import QKeyEvent, QKeySequence, QTextCursor
+from PySide6.QtGui import QFontMetricsF, QKeyEvent, QKeySequence, QTextCursor
 from PySide6.QtWidgets import (
     QCheckBox,
     QHBoxLayout,
@@ -48,7 +49,9 @@ class GrowingEdit(QPlainTextEdit):
     def fit(self) -> None:
         """Take the height of the lines there are."""
         lines = min(max(round(self.document().size().height()), 1), _MOST_LINES)
-        self.setFixedHeight(lines * self.fontMetrics().lineSpacing() + 14)
+        # Lines are as high as a fraction of a pixel makes them, or the last does not quite fit.
+        spacing = QFontMetricsF(self.font()).lineSpacing()
+        self.setFixedHeight(math.ceil(lines * spacing) + 16)
 
     @guarded_else(False)
     def event(self, event: QEvent) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _NEWS_MS = 8_000
 _BADGE_PX = 480
+_AWAY = ("starting", "lost")  # no engine, so nothing is open in one
 _DOTS = {"ready": "good", "starting": "accent", "loading": "accent", "lost": "bad"}
 
 
@@ -110,12 +111,14 @@ class StatusBar(QStatusBar):
 
     def _show_facts(self) -> None:
         """What is said of an open model holds only while an engine has it open."""
-        session = self._session
-        is_lost = session.engine.status == "lost"
-        self._model.setHidden(is_lost)
-        self._saes.setHidden(is_lost or session.model is None)
+        self._model.setVisible(self._session.engine.status not in _AWAY)
+        self._saes.setVisible(self._has_model())
         self._show_badge()
-        self._show_speed(session.tokens_per_second)
+        self._show_speed(self._session.tokens_per_second)
+
+    def _has_model(self) -> bool:
+        session = self._session
+        return session.model is not None and session.engine.status not in _AWAY
 
     def _show_model(self, model: ModelCard | None) -> None:
         self._model.setText(model_line(model))
@@ -131,7 +134,7 @@ class StatusBar(QStatusBar):
             failure=session.failures.get("checkup", ""),
         )
         for label in (self._exact_dot, self._exact):
-            label.setVisible(bool(shown.line) and session.engine.status != "lost")
+            label.setVisible(bool(shown.line) and self._has_model())
         self._exact_dot.setText(_dot(shown.colour))
         self._exact_dot.setToolTip(shown.tip)
         self._exact.say(shown.line)
@@ -146,8 +149,7 @@ class StatusBar(QStatusBar):
         )
 
     def _show_speed(self, tokens_per_second: float) -> None:
-        has_run = self._session.model is not None and self._session.engine.status != "lost"
-        self._speed.setVisible(has_run and tokens_per_second > 0)
+        self._speed.setVisible(self._has_model() and tokens_per_second > 0)
         self._speed.setText(f"{tokens_per_second:.0f} tokens/s")
 
     def refresh(self) -> None:

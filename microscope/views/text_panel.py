@@ -165,7 +165,9 @@ class TextPanel(QWidget):
         self._show_texts()
 
     def _show_failures(self, failures: Mapping[Place, str]) -> None:
-        self._notice.say(failures.get("text", ""))
+        said = failures.get("text", "")
+        is_said_above = said == failures.get("prompt")  # once is enough
+        self._notice.say("" if is_said_above else said)
 
 
 def _side(title: str, hint: str, role: str, text: FlowingText, *tools: QWidget) -> QVBoxLayout:

@@ -164,6 +164,7 @@ def _stylesheet(theme: Theme) -> str:
 
 _SHEET = """
 QMainWindow, QDialog, QMessageBox { background: @background@; }
+QDialogButtonBox { dialogbuttonbox-buttons-have-icons: 0; }
 QMainWindow::separator { background: @background@; width: 6px; height: 6px; }
 QMainWindow::separator:hover { background: @accent@; }
 QToolTip { background: @raised@; color: @text@; border: 1px solid @border@; padding: 5px; }

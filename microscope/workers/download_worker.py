@@ -45,18 +45,18 @@ class DownloadWorker:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
-        self._is_cancelled = False
+        self._is_busy = self._is_cancelled = False
 
     @property
     def is_running(self) -> bool:
         """Whether a download goes on."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._is_busy
 
     def start(self, job: DownloadJob) -> None:
-        """Begin; nothing happens while another job goes on."""
-        if self.is_running:
+        """Begin; nothing happens before another job's last event."""
+        if self._is_busy:
             return
-        self._is_cancelled = False
+        self._is_busy, self._is_cancelled = True, False
         self._thread = threading.Thread(target=self._run, args=(job,), name="download")
         self._thread.start()
 
@@ -75,11 +75,15 @@ class DownloadWorker:
 
     def _run(self, job: DownloadJob) -> None:
         try:
-            process = self._begin(job)
+            last = self._outcome(job, self._begin(job))
         except OSError as error:
             log.exception("the download process cannot be started")
-            self._on_event(job.key, DownloadFailed(f"The download cannot start: {error}."))
-            return
+            last = DownloadFailed(f"The download cannot start: {error}.")
+        self._is_busy = False  # whoever hears that it is over may begin another
+        self._on_event(job.key, last)
+
+    def _outcome(self, job: DownloadJob, process: subprocess.Popen[bytes]) -> DownloadEvent:
+        """Hand on what the process reports, until it has ended; its last word, kept back."""
         last = None
         tail: deque[bytes] = deque(maxlen=STDERR_LINES_KEPT)
         reader = threading.Thread(
@@ -88,15 +92,14 @@ class DownloadWorker:
         )
         reader.start()
         for line in cast("IO[bytes]", process.stdout):
-            last = self._hand_on(job, line)
+            last = self._hand_on(job, line) or last
         reader.join()
         code = process.wait()
         for pipe in (process.stdout, process.stderr):
             cast("IO[bytes]", pipe).close()
         with self._lock:
             self._process = None
-        if not isinstance(last, DownloadFinished | DownloadFailed):
-            self._on_event(job.key, self._obituary(code, tail))
+        return last or self._obituary(code, tail)
 
     def _begin(self, job: DownloadJob) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
@@ -120,13 +123,16 @@ class DownloadWorker:
         return process
 
     def _hand_on(self, job: DownloadJob, line: bytes) -> DownloadEvent | None:
+        """Pass an event on; one that ends the job is returned instead."""
         try:
             event: DownloadEvent = msgspec.json.decode(line, type=DownloadEvent)
         except msgspec.MsgspecError:
             log.warning("the download process said %r", line[:200])
             return None
+        if isinstance(event, DownloadFinished | DownloadFailed):
+            return event
         self._on_event(job.key, event)
-        return event
+        return None
 
     def _obituary(self, code: int, tail: deque[bytes]) -> DownloadEvent:
         if self._is_cancelled:

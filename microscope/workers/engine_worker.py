@@ -13,13 +13,14 @@ import threading
 from collections import deque
 from typing import IO, TYPE_CHECKING, cast
 
-from microscope.core.errors import ProtocolError
+from microscope.core.errors import ProtocolError, StreamCutOff
 from microscope.core.frames import read_event, write_frame
 from microscope.core.messages import (
     PROTOCOL_VERSION,
     SLOTS,
     EngineLost,
     EngineReady,
+    RunFailed,
     RunFinished,
     Shutdown,
 )
@@ -36,6 +37,11 @@ log = logging.getLogger(__name__)
 
 MAX_DEATHS_IN_A_ROW = 4
 STDERR_LINES_KEPT = 40
+
+NO_UNICODE = (
+    "The prompt, or the path of a model or an SAE, has characters that are not valid Unicode. "
+    "Type the text anew, or rename the folder."
+)
 
 
 class EngineWorker:
@@ -104,7 +110,7 @@ class EngineWorker:
     def _supervise(self) -> None:
         while not self._is_closing and self._deaths < MAX_DEATHS_IN_A_ROW:
             try:
-                connection = _Connection(self._command)
+                connection = _Connection(self._command, self._refuse)
             except OSError as error:
                 self._report_loss(f"The engine process could not be started: {error}.", "")
                 return
@@ -121,6 +127,9 @@ class EngineWorker:
                 self._deaths += 1
                 self._report_loss(reason or _obituary(connection.process.returncode), tail)
 
+    def _refuse(self, request: AnyRequest) -> None:
+        self._on_event(RunFailed(run_id=request.run_id, summary=NO_UNICODE))
+
     def _report_loss(self, summary: str, details: str) -> None:
         will_restart = 0 < self._deaths < MAX_DEATHS_IN_A_ROW
         self._on_event(
@@ -136,6 +145,8 @@ class EngineWorker:
                 if isinstance(event, RunFinished):
                     self._note_success(event)
                 self._on_event(event)
+        except StreamCutOff:  # it died while it spoke; its exit code says why
+            log.info("the engine ended in the middle of an event")
         except ProtocolError as error:
             log.exception("the engine speaks nonsense")
             connection.process.kill()
@@ -166,7 +177,8 @@ def _obituary(code: int) -> str:
 class _Connection:
     """One engine process with its pipes and the thread that writes to it."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], refuse: Callable[[AnyRequest], None]) -> None:
+        self._refuse = refuse
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -213,9 +225,15 @@ class _Connection:
         pipe = cast("BinaryIO", self.process.stdin)
         try:
             for request in self.outbox:
-                write_frame(pipe, request)
+                self._send(pipe, request)
         except (OSError, ValueError):
             log.info("the engine no longer takes requests")
+
+    def _send(self, pipe: BinaryIO, request: AnyRequest) -> None:
+        try:
+            write_frame(pipe, request)
+        except UnicodeEncodeError:  # nothing of it was written; later requests are
+            self._refuse(request)
 
     def _drain_stderr(self) -> None:
         for line in cast("IO[bytes]", self.process.stderr):

@@ -5,7 +5,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tiny_models import save_tiny_model, tiny_model, tiny_tokenizer
+from tiny_models import tiny_model, tiny_tokenizer
 
 from microscope.core.errors import ModelUnreadable
 from microscope.engine import loading

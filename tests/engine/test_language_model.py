@@ -103,6 +103,10 @@ class TestPrompts:
         with pytest.raises(PromptRejected, match="empty"):
             llama.tokenise(prompt)
 
+    def test_one_that_is_no_unicode_is_refused(self, llama):
+        with pytest.raises(PromptRejected, match="Unicode"):
+            llama.tokenise(Prompt("a \udcff"))
+
     def test_one_beyond_the_context_is_refused_with_both_numbers(self, llama):
         assert llama.context_length == CONTEXT
         assert len(llama.tokenise(Prompt("", ids=(5,) * CONTEXT))) == CONTEXT

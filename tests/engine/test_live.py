@@ -13,6 +13,7 @@ from microscope.core.prompts import Sampler
 from microscope.engine.clamping import ClampSet
 from microscope.engine.generation import write
 from microscope.engine.interrupting import Interrupted
+from microscope.engine.language_model import LanguageModel
 from microscope.engine.live import Kl, LiveText, LiveWriter
 from microscope.engine.unclamped import UnclampedText, kl
 
@@ -119,6 +120,19 @@ def test_a_pass_that_is_left_between_two_blocks_leaves_a_usable_trail(open_model
     assert not any("forward" in block.__dict__ for block in model.anatomy.blocks)
 
 
+def test_a_drag_that_never_rests_shows_a_text_at_least_every_second_time(open_model):
+    model = open_model("llama")
+    live = LiveWriter(model, lambda: True)
+    shown = []
+    for value in (1.0, 2.0, 3.0, 4.0):
+        stretches = live.write(PROMPT, holding((SITES[1], 3, value, "add")), GREEDY, 1, 5)
+        try:
+            shown.append(bool(next(stretches).written))
+        except Interrupted:
+            shown.append(False)
+    assert shown == [False, True, False, True]
+
+
 def test_a_tick_runs_only_the_blocks_above_the_clamp(open_model, monkeypatch):
     model, live = open_model("gpt2"), LiveWriter(open_model("gpt2"))
     ran = []
@@ -152,6 +166,25 @@ def test_the_old_text_that_still_stands_comes_in_one_stretch(open_model):
     assert written(again) == whole
     assert [len(step.written) for step in again] == [12]
     assert again[0].position == 0
+
+
+def test_old_text_is_read_again_in_bounded_memory(open_model, monkeypatch):
+    model = open_model("llama")
+    live = LiveWriter(model)
+    sizes = []
+    step = LanguageModel.step
+
+    def recorded(self, ids, cache=None, keep=1):
+        sizes.append(keep)
+        return step(self, ids, cache, keep)
+
+    monkeypatch.setattr(LanguageModel, "step", recorded)
+    monkeypatch.setattr("microscope.engine.live.DRAFT_BYTES", 4 * 4 * model.card.n_vocabulary)
+    for value in (3.0, 3.0, 3.1):
+        clamp_set = holding((SITES[1], 3, value, "add"))
+        text = written(live.write(PROMPT, clamp_set, WARM, 1, 14))
+        assert text == [t.id for t in write(model, PROMPT, clamp_set, WARM, 1, 14)]
+    assert max(sizes) == 4
 
 
 def test_another_prompt_starts_afresh(open_model):
@@ -190,6 +223,24 @@ def test_kl_is_right_after_every_tick(open_model, family):
         log_q = plain.double().log_softmax(-1)
         expected = (log_p.exp() * (log_p - log_q)).sum(-1)
         np.testing.assert_allclose(values, expected.numpy(), atol=1e-5, rtol=1e-3)
+
+
+def test_logits_are_right_after_a_pass_that_failed_half_way(open_model, monkeypatch):
+    model = open_model("llama")
+    text, other = [*PROMPT, 7, 8], [*PROMPT, 3, 4]
+    expected = UnclampedText(model).logits(other, len(PROMPT))
+    reader = UnclampedText(model)
+    reader.logits(text, len(PROMPT))
+
+    def fail(*_args, **_kwargs):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.anatomy.blocks[1], "forward", fail)
+        with pytest.raises(MemoryError):
+            reader.logits(other, len(PROMPT))
+    for found, right in zip(reader.logits(other, len(PROMPT)), expected, strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-5)
 
 
 def test_logits_of_a_text_that_begins_like_the_last_cost_its_rest(open_model, monkeypatch):

@@ -244,3 +244,37 @@ def test_the_model_is_as_it_was_found_after_runs_that_were_dropped(engine):
     run.close()
     torch.testing.assert_close(network(ids_).logits, before, rtol=0, atol=0)
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_saes_of_one_site_are_numbered_by_the_order_of_their_sources(engine, tmp_path):
+    sources = [str(tmp_path / name) for name in "ab"]
+    for seed, source in enumerate(sources):
+        save_sae(tmp_path / source, SAE, seed=seed)
+
+    def names(*asked):
+        events = engine.handle(OpenSaes(run_id=1, sources=asked))
+        return {event.sae.name: event.sae.source for event in of(events, SaeOpened)}
+
+    before = engine._saes
+    try:
+        both = dict(zip((SAE, f"{SAE}#2"), sources, strict=True))
+        assert names(*sources) == both
+        assert names(sources[1]) == {SAE: sources[1]}
+        assert names(*sources) == both
+        assert {name: sae.card.source for name, sae in engine._saes.items()} == both
+    finally:
+        engine._saes = before
+
+
+def test_a_baseline_that_failed_is_written_again(engine, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise MemoryError
+
+    events = engine.handle(Generate(run_id=1, prompt=PROMPT, max_new_tokens=7, seed=99))
+    next(event for event in events if isinstance(event, TextWritten))
+    with monkeypatch.context() as patch:
+        patch.setattr("microscope.engine.generation.choose", fail)
+        with pytest.raises(MemoryError):
+            list(events)
+    again = list(engine.handle(Generate(run_id=1, prompt=PROMPT, max_new_tokens=7, seed=99)))
+    assert len(ids(again, "baseline")) == 7

@@ -136,9 +136,3 @@ def test_a_link_that_turns_in_a_circle_does_not_matter(tmp_path):
     save_saelens(tmp_path / "a")
     (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
     assert find_saes(str(tmp_path)) == [str(tmp_path / "a")]
-
-
-def test_a_taken_name_gets_a_number():
-    assert unique_name("site", []) == "site"
-    assert unique_name("site", {"site"}) == "site#2"
-    assert unique_name("site", {"site", "site#2"}) == "site#3"

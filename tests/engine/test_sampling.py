@@ -53,6 +53,14 @@ def test_top_p_is_that_of_transformers(seed, p):
     assert torch.equal(with_top_p(logits, p), theirs(TopPLogitsWarper(p), logits))
 
 
+@pytest.mark.parametrize("sharpness", [3.0, 0.7, 0.1])  # few, many and all tokens are needed
+@pytest.mark.parametrize("p", [0.3, 0.95, 0.9999])
+def test_top_p_is_that_of_transformers_in_a_large_vocabulary(sharpness, p):
+    logits = sharpness * random_logits(5, n_vocab=30_000)
+    logits[::7] = -torch.inf  # as filters before it leave them
+    assert torch.equal(with_top_p(logits, p), theirs(TopPLogitsWarper(p), logits))
+
+
 @given(seeds, st.floats(0.001, 1))
 @settings(max_examples=30, deadline=None)
 def test_min_p_is_that_of_transformers(seed, p):

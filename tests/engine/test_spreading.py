@@ -104,6 +104,14 @@ def test_the_rooms_are_what_is_free_with_the_chosen_gpu_first(monkeypatch):
     assert second.n_bytes == int(0.9 * (10 << 30))
 
 
+def test_what_a_closed_model_took_is_free(monkeypatch):
+    free = {"n_bytes": 1 << 30}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (free["n_bytes"], 0))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: free.update(n_bytes=20 << 30))
+    assert spreading.free_rooms(CUDA)[0].n_bytes == int(0.9 * (20 << 30)) - (1 << 30)
+
+
 @pytest.mark.skipif(not HAS_ACCELERATE, reason="needs accelerate")
 @pytest.mark.filterwarnings("ignore")
 def test_a_spread_model_reads_and_is_clamped_like_the_whole_one(monkeypatch, tmp_path_factory):

@@ -22,7 +22,7 @@ from microscope.core.sites import resid_post
 from microscope.engine.fake import N_LAYERS, FakeEngine
 from microscope.engine.server import Jobs
 from microscope.session.controller import Controller
-from microscope.session.session import Session
+from microscope.session.session import RESTARTING, Session
 from microscope.session.setup import Setup
 
 SAE = resid_post(0)
@@ -230,6 +230,33 @@ def test_closing_an_sae_takes_its_clamps_along(scope):
     assert scope.session.features == {}
 
 
+def test_closing_an_sae_while_others_are_being_opened_keeps_them():
+    scope = Scope(saes=("/s0", "/s1", "/s2"))
+    scope.controller.apply(READY)
+    while not scope.session.saes:
+        for request in scope.sink.requests:
+            scope.jobs.start(request)
+        scope.sink.requests = []
+        scope.jobs.advance()
+    scope.controller.close_sae(SAE)
+    assert scope.session.setup.saes == ("/s1", "/s2")
+
+
+def test_a_chosen_feature_goes_with_its_sae(scope):
+    scope.controller.choose_feature(FEATURE)
+    scope.controller.close_sae("another")
+    assert scope.session.cursor.feature == FEATURE
+    scope.controller.close_sae(SAE)
+    assert scope.session.cursor.feature is None
+
+
+def test_a_text_of_no_tokens_takes_the_old_one_s_place(scope):
+    assert scope.session.baseline
+    scope.controller.set_max_new_tokens(0)
+    scope.run()
+    assert (scope.session.baseline, scope.session.steered) == ((), ())
+
+
 def test_another_model_comes_with_its_own_saes_and_no_clamps(scope):
     scope.controller.add_clamp(FEATURE)
     scope.run()
@@ -241,11 +268,25 @@ def test_another_model_comes_with_its_own_saes_and_no_clamps(scope):
     assert scope.session.setup.clamps == ()
 
 
+def test_a_restart_that_was_asked_for_is_not_told_as_a_loss(scope):
+    lost = EngineLost(run_id=0, summary="The engine was killed.", will_restart=True)
+    scope.controller.restart_engine()
+    scope.controller.apply(lost)
+    assert scope.session.engine == RESTARTING
+    scope.start()
+    scope.controller.apply(lost)
+    assert scope.session.engine.status == "lost"
+
+
 def test_a_refused_model_says_so_and_the_window_stays_usable(scope, monkeypatch):
     monkeypatch.setattr(FakeShelf, "folder_of", lambda _self, _source: "missing")
+    scope.controller.set_prompt("is being read and written on")
     scope.controller.open_model("missing")
     scope.run()
     assert "no model in the folder" in scope.session.failures["model"]
+    assert (scope.session.saes, scope.session.tokens, scope.session.baseline) == ((), (), ())
+    assert not scope.session.is_reading
+    assert not scope.session.is_writing
     scope.controller.set_prompt("still typing")
     assert scope.session.setup.prompt.text == "still typing"
     monkeypatch.undo()
@@ -270,12 +311,23 @@ def test_an_empty_prompt_is_no_failure_and_leaves_nothing_of_the_last_one(scope)
         assert (session.tokens, session.lens, session.features) == ((), None, {})
         assert (session.baseline, session.steered) == ((), ())
         assert not session.failures
-        assert not (session.is_reading or session.is_writing)
+        assert not session.is_reading
+        assert not session.is_writing
         scope.run()
     scope.controller.set_prompt("one")
     scope.run()
     assert session.lens.n_tokens == 2
     assert session.baseline
+
+
+def test_a_pasted_prompt_is_undone_without_what_was_typed_before(scope):
+    for text in ("o", "on", "one", "one long text", ""):  # typed over, typed, pasted, cleared
+        scope.controller.set_prompt(text)
+    undone = []
+    for _ in range(3):
+        scope.controller.undo()
+        undone.append(scope.session.setup.prompt.text)
+    assert undone == ["one long text", "one", "one two"]
 
 
 def test_without_a_prompt_the_check_up_starts_all_the_same():

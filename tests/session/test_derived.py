@@ -158,6 +158,19 @@ def test_an_empty_heatmap_says_why(model, engine, tokens, title):
     assert derived.heatmap_hint(model, engine, tokens)[0] == title
 
 
+def test_before_the_first_reading_nobody_is_asked_for_a_prompt_that_is_there():
+    opening = derived.heatmap_hint(MODEL, EngineState("loading", "Opening the SAEs"), ())
+    assert opening == ("One moment", "Opening the SAEs")
+    reading_it = derived.heatmap_hint(MODEL, EngineState("ready", ""), (), is_reading=True)
+    assert reading_it[0] == "Reading the layers"
+
+
+def test_after_a_model_that_would_not_open_the_way_back_is_named():
+    lost = derived.heatmap_hint(None, EngineState("ready", ""), (), can_undo=True)
+    assert "Undo" in lost[1]
+    assert "Undo" not in derived.heatmap_hint(None, EngineState("ready", ""), ())[1]
+
+
 # -- lens -------------------------------------------------------------------------------
 
 

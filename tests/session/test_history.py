@@ -1,6 +1,6 @@
 import pytest
 
-from microscope.session.history import MAX_STEPS, History
+from microscope.session.history import MAX_STEPS, History, is_replaced, typing_gesture
 from microscope.session.setup import Setup
 
 A, B, C = (Setup(seed=n) for n in range(3))
@@ -34,6 +34,23 @@ def test_a_change_after_an_undo_forgets_what_was_undone():
     history.undo(B)
     history.record(A)
     assert not history.can_redo
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("ab", "abc", ("typing", False)),
+        ("abc", "ab", ("deleting", False)),
+        ("", "pasted words", ("typing", True)),
+        ("all of it", "", ("typing", True)),
+        ("one", "two", ("typing", True)),
+        ("typed over", "t", ("typing", True)),
+    ],
+)
+def test_typing_and_deleting_are_gestures_and_what_replaces_text_begins_one(
+    before, after, expected
+):
+    assert (typing_gesture(before, after), is_replaced(before, after)) == expected
 
 
 def test_undo_and_redo_of_nothing_raise():

@@ -6,6 +6,7 @@ from PySide6.QtCore import QPoint, Qt
 from microscope.core.features import Clamp
 from microscope.session.session import Session
 from microscope.views.clamps_panel import ClampsPanel
+from microscope.views.theme import apply_theme
 
 
 @pytest.fixture
@@ -144,6 +145,14 @@ def test_a_clamp_whose_sae_is_not_open_rests_and_says_so(panel, session):
     session.saes = saes
     assert row._slider.isEnabled()
     assert "not open" not in row._name.toolTip()
+
+
+def test_rows_have_their_room_at_every_text_size(qtbot, qapp, panel):
+    row = panel._rows[BRIDGES]
+    for scale in (1.5, 1.0):
+        apply_theme(qapp, "dark", scale)
+        wanted = row.minimumSizeHint().width() + 18
+        qtbot.waitUntil(lambda width=wanted: panel._scroll.minimumWidth() >= width)
 
 
 def test_rows_come_go_and_keep_their_order(panel, session):

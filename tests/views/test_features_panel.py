@@ -4,7 +4,7 @@ from filled_session import BRIDGES, PLAIN, SAE, features, filled_session, sae_ca
 from PySide6.QtCore import Qt
 
 from microscope.core.features import Clamp, FeatureId
-from microscope.session.session import Cursor, Session
+from microscope.session.session import Cursor, EngineState, Session
 from microscope.views.features_panel import FeaturesPanel
 from microscope.views.features_table_model import ACTIVATION, HOLD, LABEL
 
@@ -129,6 +129,16 @@ def test_the_meter_tells_the_unexplained_share(panel, session):
     assert panel._meter.sentence() == "unexplained by the SAE: 12 %"
     session.features = {}
     assert "not known" in panel._meter.sentence()
+
+
+def test_while_saes_are_being_opened_it_does_not_ask_for_one(panel, session):
+    session.saes = ()
+    session.engine = EngineState("loading", "Opening the SAEs")
+    assert panel._empty._sentence.text() == "Opening the SAEs"
+    assert not panel._empty._button.isVisible()
+    session.engine = EngineState("ready", "Ready")
+    assert panel._empty._title.text() == "No SAE is open"
+    assert panel._empty._button.isVisible()
 
 
 def test_an_empty_list_says_why(panel, session):

@@ -5,7 +5,7 @@ import weakref
 import msgspec
 import pytest
 from filled_session import BRIDGES, filled_session
-from PySide6.QtCore import QEvent, QMimeData, QPointF, Qt, QUrl
+from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent
 
 from microscope.core.features import FeatureId
@@ -244,6 +244,32 @@ def test_the_dialogs_can_be_built(asked_of):
     assert "Microscope" in box.text()
     dialog.deleteLater()
     box.deleteLater()
+
+
+def test_a_panel_comes_off_and_goes_back(asked_of):
+    window, _ = asked_of
+    dock = window._docks[2]
+    place = dock.mapToGlobal(QPoint(0, 0))
+    button = dock.titleBarWidget()._button
+    button.click()
+    assert dock.isFloating()
+    assert dock.pos() != place
+    button.click()
+    assert not dock.isFloating()
+
+
+def test_a_panel_detached_in_the_kept_layout_is_shown_after_the_window(qtbot, asked_of):
+    window, _ = asked_of
+    window._docks[2].setFloating(True)
+    with qtbot.waitSignal(window.layout_changed) as kept:
+        window.close()
+    later = MainWindow(filled_session(), recorder()[0], layout=kept.args[0])
+    qtbot.addWidget(later)
+    dock, shown = later._docks[2], []
+    dock.visibilityChanged.connect(shown.append)
+    later.show()
+    qtbot.waitUntil(lambda: shown[-2:] == [False, True])
+    assert dock.isFloating()
 
 
 def test_the_prompt_panel_is_as_high_as_its_prompt_again(qtbot, asked_of):

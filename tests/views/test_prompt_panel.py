@@ -9,6 +9,7 @@ from microscope.core.prompts import Prompt
 from microscope.session.session import Cursor, Session
 from microscope.session.setup import Setup
 from microscope.views.prompt_panel import PromptPanel
+from microscope.views.theme import apply_theme
 
 
 @pytest.fixture
@@ -58,6 +59,15 @@ def test_undo_and_redo_are_left_to_the_window(panel):
         QApplication.sendEvent(panel._edit, asked)
         assert not asked.isAccepted()
     assert not panel._edit.isUndoRedoEnabled()
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.0, 1.3])
+def test_up_to_three_lines_need_no_scroll_bar(qapp, panel, session, scale):
+    apply_theme(qapp, "dark", scale)
+    for lines in (1, 2, 3):
+        session.setup = Setup(prompt=Prompt("\n".join("x" * lines)))
+        qapp.processEvents()
+        assert panel._edit.verticalScrollBar().maximum() == 0
 
 
 def test_the_field_grows_to_three_lines_and_no_further(panel, session):

@@ -162,6 +162,11 @@ def test_one_button_writes_again_or_stops(qtbot, panel, session):
     assert not panel._progress.isVisible()
 
 
+def test_what_the_prompt_panel_says_already_is_not_said_again(panel, session):
+    session.failures = {"prompt": "Too long.", "text": "Too long."}
+    assert not panel._notice.isVisible()
+
+
 def test_a_failure_is_said_in_place(panel, session):
     session.failures = {"text": "The logits are not finite."}
     assert panel._notice.isVisible()

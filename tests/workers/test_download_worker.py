@@ -101,6 +101,21 @@ def test_a_process_that_dies_is_a_failure_with_its_code(heard):
     assert "exit code 3" in worker_of(heard, "raise SystemExit(3)").summary
 
 
+def test_another_download_can_begin_as_soon_as_one_is_over(heard):
+    def go_on(key, event):
+        if key == "next":
+            return heard(key, event)
+        heard.all.append((key, event))
+        return worker.start(DownloadJob("next", "title", ()))
+
+    code = """print('{"kind":"finished","folders":[]}')"""
+    worker = DownloadWorker(go_on, [sys.executable, "-c", code])
+    worker.start(JOB)
+    assert heard.last() == DownloadFinished(())
+    worker.close()
+    assert [key for key, _ in heard.all] == ["key", "next"]
+
+
 def test_what_is_no_event_is_passed_over(heard):
     code = """print("noise"); print('{"kind":"advanced","done":1,"total":2,"file":"f"}')"""
     assert isinstance(worker_of(heard, code), DownloadFailed)

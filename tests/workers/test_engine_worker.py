@@ -111,6 +111,23 @@ def test_an_error_in_a_run_leaves_the_engine_alive(worker, events):
     assert events.wait_for(RunFinished).run_id == 2
 
 
+def test_a_text_that_is_no_unicode_is_refused_and_the_next_one_is_sent(worker, events):
+    worker.submit(Read(run_id=1, prompt=Prompt("a \udcff")))
+    refused = events.wait_for(RunFailed)
+    assert (refused.run_id, "Unicode" in refused.summary) == (1, True)
+    worker.submit(Read(run_id=2, prompt=PROMPT))
+    assert events.wait_for(RunFinished).run_id == 2
+
+
+def test_an_engine_that_is_killed_in_mid_event_is_reported_as_killed(events):
+    words = "import os, sys; sys.stdout.buffer.write(b'\\x10\\0\\0\\0ab'); "
+    words += "sys.stdout.flush(); os.kill(os.getpid(), 9)"
+    worker = EngineWorker(events, [sys.executable, "-c", words])
+    worker.start()
+    assert "memory" in events.wait_for(EngineLost).summary
+    worker.close()
+
+
 def test_a_process_that_speaks_nonsense_is_stopped(events):
     worker = EngineWorker(events, [sys.executable, "-c", "print('hello ' * 9, flush=True)"])
     worker.start()
