@@ -30,6 +30,7 @@ from microscope.storage.releases import load_releases
 from microscope.storage.shelf import has_specimen, specimen_folder
 from microscope.views.bridge import GuiThreadBridge
 from microscope.views.library_dialog import LibraryDialog
+from microscope.views.library_panel import LibraryPanel
 from microscope.views.main_window import MainWindow
 from microscope.views.theme import apply_theme
 from microscope.workers.engine_worker import EngineWorker
@@ -174,6 +175,11 @@ class WindowLibrary:
         self._bridge.arrived.connect(self.librarian.apply_all)
         self._dialog: LibraryDialog | None = None
         scope.window.library_requested.connect(self.show)
+        panel = LibraryPanel(self.library)
+        panel.library_requested.connect(self.show)
+        panel.model_requested.connect(self.librarian.open_model)
+        panel.opened.connect(self.librarian.refresh)
+        scope.window.add_panel("Library", "the models on this computer", panel)
         scope.session.events.model.connect(self._remember)
 
     def show(self) -> None:

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from PySide6.QtWidgets import QDockWidget, QTableView
 from test_app import FakeShelf
 
 from microscope.app import Microscope
@@ -10,6 +11,7 @@ from microscope.core.prompts import Prompt
 from microscope.session.setup import Setup
 from microscope.storage.preferences import UnsavedPreferences
 from microscope.views.library_dialog import MODELS, LibraryDialog
+from microscope.views.library_panel import LibraryPanel
 
 FAKE = [sys.executable, "-m", "microscope.engine", "--fake"]
 TIMEOUT_MS = 30_000
@@ -54,5 +56,31 @@ def test_a_model_is_found_opened_from_the_library_and_remembered(qtbot, qapp, mo
         assert preferences.settings.recent_models[0] == str(model_folder)
         scope.window._actions["library"].trigger()  # the same dialog again
         assert scope.window.findChildren(LibraryDialog) == [dialog]
+    finally:
+        scope.close()
+
+
+def test_the_library_s_panel_is_offered_and_opens_a_model(qtbot, qapp, model_folder):
+    preferences = UnsavedPreferences()
+    preferences.keep(library_folders=(str(model_folder.parent),))
+    setup = Setup(model="fake-model", prompt=Prompt("one two"), max_new_tokens=4)
+    scope = Microscope(lambda: setup, FakeShelf(), engine_command=FAKE, preferences=preferences)
+    try:
+        scope.window.show()
+        scope.start()
+        qtbot.waitUntil(lambda: scope.is_idle, timeout=TIMEOUT_MS)
+        dock = next(
+            d for d in scope.window.findChildren(QDockWidget) if d.windowTitle() == "Library"
+        )
+        assert not dock.isVisible()
+        dock.toggleViewAction().trigger()
+        library = scope.library.library
+        qtbot.waitUntil(lambda: library.contents.models != (), timeout=TIMEOUT_MS)
+        table = dock.findChild(LibraryPanel).findChild(QTableView)
+        row = table.model().row_of(str(model_folder))
+        table.activated.emit(table.model().index(row, 0))
+        assert scope.session.setup.model == str(model_folder)
+        scope.window._actions["reset_layout"].trigger()
+        assert not dock.isVisible()
     finally:
         scope.close()

@@ -20,6 +20,7 @@ CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
 MAX_JSON_BYTES = 1 << 26
+MAX_NAME = 200
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -33,6 +34,9 @@ def examine(folder: Path, source: str, name: str) -> LocalModel:
         headers = _all_headers(folder)
     except ModelUnreadable as error:
         return msgspec.structs.replace(facts, problem=str(error))
+    except OSError as error:
+        problem = f"{folder} cannot be read ({error.strerror or error})."
+        return msgspec.structs.replace(facts, problem=problem)
     return msgspec.structs.replace(
         facts,
         architecture=architecture,
@@ -49,6 +53,8 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelUnreadable: it is missing, damaged, far too large or no object.
     """
     try:
+        if not path.is_file():  # a pipe or a device might never end
+            raise ValueError("no file, or no ordinary one")
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError("far too large for a settings file")
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -115,11 +121,17 @@ def _weights(folder: Path) -> list[Path]:
     )
 
 
+def _is_file_name(name: object) -> bool:
+    """Whether it can be the name of a file in the same folder."""
+    return isinstance(name, str) and Path(name).name == name and len(name) <= MAX_NAME
+
+
 def _shards(folder: Path) -> list[Path]:
     weight_map = read_json(folder / INDEX).get("weight_map")
-    names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
-    if not names or not all(isinstance(n, str) and Path(n).name == n for n in names):
+    listed = list(weight_map.values()) if isinstance(weight_map, dict) else []
+    if not listed or not all(map(_is_file_name, listed)):
         raise ModelUnreadable(f"{folder / INDEX} lists no weight files. Copy the file again.")
+    names = set(listed)
     missing = sorted(name for name in names if not (folder / name).is_file())
     if missing:
         raise ModelUnreadable(

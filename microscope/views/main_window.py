@@ -66,6 +66,7 @@ class MainWindow(QMainWindow):
         self._prompt, self._heatmap = PromptPanel(session), HeatmapPanel(session)
         self._features, self._clamps = FeaturesPanel(session), ClampsPanel(session)
         self._text, self._status = TextPanel(session), StatusBar(session)
+        self._further_docks: list[QDockWidget] = []
         self._place_panels()
         self._build_menus()
         self._connect_panels()
@@ -113,6 +114,15 @@ class MainWindow(QMainWindow):
         self.addDockWidget(area, dock)
         return dock
 
+    def add_panel(self, title: str, hint: str, panel: QWidget) -> None:
+        """Offer one more panel at the left; it is hidden until the View menu shows it."""
+        dock = self._dock(title, hint, panel, _Area.LeftDockWidgetArea)
+        dock.hide()
+        self._further_docks.append(dock)
+        if self._has_layout:
+            self.restoreDockWidget(dock)
+        self._panel_menu.insertAction(self._after_panels, dock.toggleViewAction())
+
     def _share_out(self) -> None:
         """Give each panel its share of the window as it is now."""
         _, features, clamps, text = self._docks
@@ -158,7 +168,7 @@ class MainWindow(QMainWindow):
         view = menus["&View"]
         first = view.actions()[0]
         view.insertActions(first, [dock.toggleViewAction() for dock in self._docks])
-        view.insertSeparator(first)
+        self._panel_menu, self._after_panels = view, view.insertSeparator(first)
 
     # -- wires --------------------------------------------------------------------------
 
@@ -264,6 +274,8 @@ class MainWindow(QMainWindow):
         self.theme_changed.emit(theme.name, theme.scale)
 
     def _on_reset_layout(self) -> None:
+        for dock in self._further_docks:
+            dock.hide()
         self.restoreState(self._usual_layout, LAYOUT_VERSION)
         self._share_out()
 

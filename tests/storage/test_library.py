@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 
 import pytest
 from tiny_folders import CONFIG, TENSORS, safetensors_bytes, save_in_cache, save_model
@@ -94,6 +95,24 @@ def test_a_damaged_model_is_listed_with_the_reason(tmp_path, reason):
     (model,) = look(folders=[str(tmp_path)], cache=tmp_path / "none").models
     assert reason in model.problem
     assert model.folder == str(folder)
+
+
+@pytest.mark.parametrize("listed", ["x" * 4000, ["a"], 7, "a/b"], ids=lambda n: str(n)[:9])
+def test_an_index_of_names_that_no_file_has_is_damage(tmp_path, listed):
+    folder = save_model(tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"a": listed}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (model,) = look(folders=[str(tmp_path)], cache=tmp_path / "none").models
+    assert "lists no weight files" in model.problem
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a device that never ends")
+def test_settings_that_never_end_are_not_read(tmp_path):
+    folder = save_model(tmp_path / "m")
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("/dev/zero")
+    assert "no ordinary one" in examine(folder, "m", "m").problem
 
 
 @pytest.mark.parametrize(
