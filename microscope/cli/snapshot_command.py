@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
 
     from microscope.app import Microscope
-    from microscope.session.session import Session
+    from microscope.session.session import EngineState, Session
     from microscope.session.setup import Setup
 
 PATIENCE_S = 600.0
@@ -31,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
     shelf = LocalShelf()
     app = application(options.theme)
     scope = Microscope(partial(_setup, shelf, options), shelf)
+    narrator = Narrator()
+    scope.session.events.engine.connect(narrator.tell)
     try:
         scope.window.resize(*options.size)
         scope.window.show()
@@ -44,6 +46,22 @@ def run(options: argparse.Namespace) -> int:
         scope.close()
         app.processEvents()
     return 0
+
+
+class Narrator:
+    """Says on stderr what the engine is doing; a long step again at every fifth of it."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    def tell(self, state: EngineState) -> None:
+        """Say it, unless it was said already."""
+        words = state.message
+        if state.total:
+            words += f" {100 * state.done // state.total // 20 * 20} %"
+        if words != self._said:
+            self._said = words
+            sys.stderr.write(f"{words}\n")
 
 
 def _setup(shelf: LocalShelf, options: argparse.Namespace) -> Setup:

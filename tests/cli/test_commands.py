@@ -11,7 +11,9 @@ from tiny_saes import save_saelens
 from transformers import AutoModelForCausalLM
 
 from microscope.cli.main import run
+from microscope.cli.snapshot_command import Narrator
 from microscope.core.sites import resid_post
+from microscope.session.session import EngineState
 
 PROMPT = "The cat on the bridge"
 SAE = resid_post(1)
@@ -184,11 +186,22 @@ def test_snapshot_is_a_picture_of_the_window(model, sae, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"baseline: {PROMPT}")
+    assert "Opening the model\n" in done.stderr
     assert f"steered: {PROMPT}" in done.stdout
     from PySide6.QtGui import QImage
 
     image = QImage(str(picture))
     assert (image.width(), image.height()) == (1280, 800)
+
+
+def test_the_narrator_says_a_thing_once_and_a_long_step_in_fifths(capsys):
+    narrator = Narrator()
+    for done in range(0, 101, 3):
+        narrator.tell(EngineState("loading", "Training", done, 100))
+    narrator.tell(EngineState("ready", "Ready"))
+    narrator.tell(EngineState("ready", "Ready"))
+    said = capsys.readouterr().err.splitlines()
+    assert said == [*(f"Training {part} %" for part in (0, 20, 40, 60, 80)), "Ready"]
 
 
 def test_snapshot_of_a_missing_model_is_a_sentence(tmp_path):
